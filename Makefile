@@ -1,0 +1,80 @@
+# Everything that a person or CI does with this tree. `make` alone lists it.
+#
+# Each target brings the environment that it needs in line with its lock first: about a minute on a new machine, a quarter
+# of a second after that. Nothing but python3 (3.11 or later) and a package index that pip can reach is assumed.
+
+PYTHON ?= python3
+TESTS ?= tests
+PYTEST_ARGS ?=
+SUITE_ARGS ?= --short
+UPGRADE ?=
+
+VENV := .venv/bin
+SUITE_VENV := .venv-chroma/bin
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-header $(UPGRADE)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-python test-chroma lint types format simulate chaos bench docs lock env env-chroma clean
+
+help:  ## list the targets (this is the default)
+	@echo 'usage: make TARGET'
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@echo
+	@echo 'one test:      make test-python TESTS=tests/unit/test_house_rules.py'
+	@echo 'other Python:  make PYTHON=python3.12 test'
+
+demo: env  ## two minutes of Chromalith, on a folder of this machine
+	@$(VENV)/chromalith demo
+
+test: test-python test-chroma  ## all tests: ours, then the short form of Chroma's own suite
+
+test-python: env  ## our own tests; TESTS=path and PYTEST_ARGS=… narrow them
+	$(VENV)/python -m pytest $(PYTEST_ARGS) $(TESTS)
+
+test-chroma: env-chroma  ## Chroma's own tests on our client; SUITE_ARGS= runs the long form
+	@if [ -e tests/chroma/run.py ]; \
+	then $(SUITE_VENV)/python tests/chroma/run.py $(SUITE_ARGS); \
+	else echo 'test-chroma: tests/chroma/run.py is not there yet'; fi
+
+lint: env  ## style, formatting of scripts, and the layers
+	$(VENV)/ruff check
+	$(VENV)/lint-imports --no-cache
+
+types: env  ## mypy, strict
+	$(VENV)/mypy
+
+format: env  ## what ruff can repair by itself
+	$(VENV)/ruff check --fix
+	$(VENV)/ruff format
+
+simulate: env  ## whole histories from seeds, every store call failing in turn
+	@if [ -d tests/simulate ]; \
+	then $(VENV)/python -m pytest $(PYTEST_ARGS) tests/simulate; \
+	else echo 'simulate: tests/simulate is not there yet'; fi
+
+chaos: env  ## real processes, really killed
+	@if [ -e bench/chaos.py ]; then $(VENV)/python bench/chaos.py; else echo 'chaos: bench/chaos.py is not there yet'; fi
+
+bench: env  ## the claims of the design, measured side by side
+	@if [ -e bench/run.py ]; then $(VENV)/python bench/run.py; else echo 'bench: bench/run.py is not there yet'; fi
+
+docs: env  ## check that the documents say what the code does
+	@if [ -d tests/docs ]; \
+	then $(VENV)/python -m pytest $(PYTEST_ARGS) tests/docs; \
+	else echo 'docs: tests/docs is not there yet'; fi
+
+lock: env  ## write the locks anew; UPGRADE=--upgrade takes newer releases
+	cd requirements && ../$(VENV)/$(LOCK) pip.in --output-file pip.lock
+	cd requirements && ../$(VENV)/$(LOCK) --all-extras ../pyproject.toml dev.in --output-file dev.lock
+	cd requirements && ../$(VENV)/$(LOCK) --extra chroma ../pyproject.toml chroma-suite.in --output-file chroma-suite.lock
+
+env:
+	@$(PYTHON) scripts/bootstrap.py dev
+
+env-chroma:
+	@$(PYTHON) scripts/bootstrap.py chroma-suite
+
+clean:  ## remove the environments, and what tools left behind
+	rm -rf .venv .venv-chroma .demo build dist bench/.work .hypothesis .pytest_cache
+	find . -name .git -prune -o \( -name __pycache__ -o -name .mypy_cache -o -name .ruff_cache \) -prune -exec rm -rf {} +

@@ -1,0 +1,433 @@
+"""Chroma's ``ServerAPI`` over Chromalith: what the real ``chromadb`` Client and Collection talk to.
+
+By composition: this class only takes Chroma's arguments apart and hands them on, the catalog half to
+:class:`~chromalith.client.catalog_verbs.CatalogVerbs` and the records half to
+:class:`~chromalith.client.data_verbs.DataVerbs`. Nothing of Chroma's is inherited but the interface.
+
+A newer Chroma adds abstract methods. Those that this release does not know are filled in below, and raise
+``NotImplementedError`` when they are called: so a new Chroma opens, and only what is new in it is missing.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+from uuid import UUID
+
+import chromadb
+from chromadb.api import ServerAPI
+from chromadb.api.collection_configuration import CreateCollectionConfiguration, UpdateCollectionConfiguration
+from chromadb.api.types import (
+    IDs,
+    Include,
+    IncludeMetadataDocuments,
+    IncludeMetadataDocumentsDistances,
+    IncludeMetadataDocumentsEmbeddings,
+    IndexingStatus,
+    ReadLevel,
+    Schema,
+    SearchResult,
+)
+from chromadb.auth import UserIdentity
+from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings, System
+from chromadb.types import Collection as CollectionModel
+from chromadb.types import Database, Tenant
+from overrides import override
+
+from chromalith.client.catalog_verbs import CatalogVerbs
+from chromalith.client.data_verbs import Columns, DataVerbs
+from chromalith.client.errors import chroma_errors
+from chromalith.client.opened_store import OpenedStore
+from chromalith.client.stock_rules import StockRules
+from chromalith.clock import SYSTEM_CLOCK
+from chromalith.errors import Invalid
+from chromalith.read.reader import ReadLevel as Level
+from chromalith.store.memory import MemoryStore
+from chromalith.store.url import open_store
+
+if TYPE_CHECKING:
+    from chromadb.api.models.AttachedFunction import AttachedFunction
+    from chromadb.api.types import DeleteResult, GetResult, QueryResult
+
+RECORDS_MAX = 10_000
+"""Records in one call: a delta is one object, put in one request."""
+
+_LEVELS = {
+    ReadLevel.INDEX_AND_WAL: Level.INDEX_AND_WAL,
+    ReadLevel.INDEX_AND_BOUNDED_WAL: Level.INDEX_AND_BOUNDED_WAL,
+    ReadLevel.INDEX_ONLY: Level.INDEX_ONLY,
+}
+
+Opener = Callable[[], OpenedStore]
+
+
+class OpeningSystem(System):
+    """A Chroma ``System`` whose ServerAPI is ours, over the store that ``opener`` opens.
+
+    The settings keep the name of an implementation that Chroma knows, because it accepts no other.
+    """
+
+    def __init__(self, settings: Settings, opener: Opener) -> None:
+        super().__init__(settings)
+        self.opener = opener
+
+    @override(check_signature=False)
+    def instance(self, type: Any) -> Any:
+        return super().instance(ChromalithAPI if type is ServerAPI else type)
+
+
+def opener_of(settings: Settings) -> Opener:
+    """For a plain Chroma system: persistent settings mean a directory store there, others one in memory."""
+
+    def open_it() -> OpenedStore:
+        if settings.is_persistent:
+            return OpenedStore(open_store(settings.persist_directory))
+        return OpenedStore(MemoryStore(SYSTEM_CLOCK))
+
+    return open_it
+
+
+class ChromalithAPI(ServerAPI):
+    """See the module's docstring. Safe to share between threads, not between processes."""
+
+    def __init__(self, system: System) -> None:
+        super().__init__(system)
+        self._opener = system.opener if isinstance(system, OpeningSystem) else opener_of(system.settings)
+        self._opened: OpenedStore | None = None
+
+    # Lifecycle -----------------------------------------------------------------------------------------------------
+
+    @override
+    def start(self) -> None:
+        super().start()
+        if self._opened is None:
+            self._opened = self._opener()
+            self._catalog_verbs = CatalogVerbs(self._opened.catalog, StockRules())
+            self._data_verbs = DataVerbs(self._opened, RECORDS_MAX)
+
+    @override
+    def stop(self) -> None:
+        super().stop()
+        if self._opened is not None:
+            self._catalog_verbs.stop()
+            self._opened.close()
+            self._opened = None
+
+    @property
+    def _catalog(self) -> CatalogVerbs:
+        self._running_store()
+        return self._catalog_verbs
+
+    @property
+    def _writable_catalog(self) -> CatalogVerbs:
+        with chroma_errors():
+            self._running_store().check_writable()
+        return self._catalog_verbs
+
+    @property
+    def _data(self) -> DataVerbs:
+        self._running_store()
+        return self._data_verbs
+
+    def _running_store(self) -> OpenedStore:
+        if self._opened is None:
+            raise Invalid("the client is closed", hint="open a new one")
+        return self._opened
+
+    @override
+    def reset(self) -> bool:
+        if not self._system.settings.allow_reset:
+            raise ValueError(
+                "Resetting is not allowed by this configuration (to enable it, set `allow_reset` to `True` in your "
+                "Settings() or include `ALLOW_RESET=TRUE` in your environment variables)"
+            )
+        with chroma_errors():
+            self._running_store().check_writable()
+        self._running_store().erase()
+        self._data_verbs = DataVerbs(self._running_store(), RECORDS_MAX)
+        return True
+
+    @override
+    def heartbeat(self) -> int:
+        return self._running_store().clock.now_us() * 1_000
+
+    @override
+    def get_version(self) -> str:
+        return chromadb.__version__
+
+    @override
+    def get_settings(self) -> Settings:
+        return self._system.settings
+
+    @override
+    def get_max_batch_size(self) -> int:
+        return RECORDS_MAX
+
+    @override
+    def get_user_identity(self) -> UserIdentity:
+        return UserIdentity(user_id="", tenant=DEFAULT_TENANT, databases=[DEFAULT_DATABASE])
+
+    # Tenants and databases -----------------------------------------------------------------------------------------
+
+    @override
+    def create_database(self, name: str, tenant: str = DEFAULT_TENANT) -> None:
+        self._writable_catalog.create_database(name, tenant)
+
+    @override
+    def get_database(self, name: str, tenant: str = DEFAULT_TENANT) -> Database:
+        return self._catalog.get_database(name, tenant)
+
+    @override
+    def delete_database(self, name: str, tenant: str = DEFAULT_TENANT) -> None:
+        self._writable_catalog.delete_database(name, tenant)
+
+    @override
+    def list_databases(
+        self, limit: int | None = None, offset: int | None = None, tenant: str = DEFAULT_TENANT
+    ) -> Sequence[Database]:
+        return self._catalog.list_databases(tenant, limit, offset)
+
+    @override
+    def create_tenant(self, name: str) -> None:
+        self._writable_catalog.create_tenant(name)
+
+    @override
+    def get_tenant(self, name: str) -> Tenant:
+        return self._catalog.get_tenant(name)
+
+    # Collections ---------------------------------------------------------------------------------------------------
+
+    @override
+    def count_collections(self, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE) -> int:
+        return self._catalog.count_collections(tenant, database)
+
+    @override
+    def list_collections(
+        self,
+        limit: int | None = None,
+        offset: int | None = None,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> Sequence[CollectionModel]:
+        return self._catalog.list_collections(limit, offset, tenant, database)
+
+    @override(check_signature=False)
+    def create_collection(
+        self,
+        name: str,
+        schema: Schema | None = None,
+        configuration: CreateCollectionConfiguration | None = None,
+        metadata: Any = None,
+        get_or_create: bool = False,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> CollectionModel:
+        return self._writable_catalog.create_collection(
+            name, schema, configuration, metadata, get_or_create, tenant, database
+        )
+
+    @override(check_signature=False)
+    def get_or_create_collection(
+        self,
+        name: str,
+        schema: Schema | None = None,
+        configuration: CreateCollectionConfiguration | None = None,
+        metadata: Any = None,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> CollectionModel:
+        return self._writable_catalog.create_collection(name, schema, configuration, metadata, True, tenant, database)
+
+    @override(check_signature=False)
+    def get_collection(
+        self, name: str, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE
+    ) -> CollectionModel:
+        return self._catalog.get_collection(name, tenant, database)
+
+    @override(check_signature=False)
+    def get_collection_by_id(
+        self, collection_id: UUID, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE
+    ) -> CollectionModel:
+        return self._catalog.get_collection_by_id(collection_id, tenant, database)
+
+    @override
+    def delete_collection(self, name: str, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE) -> None:
+        self._writable_catalog.delete_collection(name, tenant, database)
+
+    @override(check_signature=False)
+    def _modify(
+        self,
+        id: UUID,
+        new_name: str | None = None,
+        new_metadata: Any = None,
+        new_configuration: UpdateCollectionConfiguration | None = None,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> None:
+        self._writable_catalog.modify(id, new_name, new_metadata, new_configuration, tenant, database)
+
+    # Records -------------------------------------------------------------------------------------------------------
+
+    @override(check_signature=False)
+    def _add(
+        self,
+        ids: IDs,
+        collection_id: UUID,
+        embeddings: Any,
+        metadatas: Any = None,
+        documents: Any = None,
+        uris: Any = None,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> bool:
+        return self._data.write("add", collection_id, Columns(ids, embeddings, metadatas, documents, uris))
+
+    @override(check_signature=False)
+    def _update(
+        self,
+        collection_id: UUID,
+        ids: IDs,
+        embeddings: Any = None,
+        metadatas: Any = None,
+        documents: Any = None,
+        uris: Any = None,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> bool:
+        return self._data.write("update", collection_id, Columns(ids, embeddings, metadatas, documents, uris))
+
+    @override(check_signature=False)
+    def _upsert(
+        self,
+        collection_id: UUID,
+        ids: IDs,
+        embeddings: Any,
+        metadatas: Any = None,
+        documents: Any = None,
+        uris: Any = None,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> bool:
+        return self._data.write("upsert", collection_id, Columns(ids, embeddings, metadatas, documents, uris))
+
+    @override(check_signature=False)
+    def _delete(
+        self,
+        collection_id: UUID,
+        ids: IDs | None = None,
+        where: Any = None,
+        where_document: Any = None,
+        limit: int | None = None,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> DeleteResult:
+        return self._data.delete(collection_id, ids, where, where_document, limit)
+
+    @override(check_signature=False)
+    def _count(
+        self,
+        collection_id: UUID,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+        read_level: ReadLevel = ReadLevel.INDEX_AND_WAL,
+    ) -> int:
+        return self._data.count(collection_id, _LEVELS[read_level])
+
+    @override(check_signature=False)
+    def _peek(
+        self,
+        collection_id: UUID,
+        n: int = 10,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> GetResult:
+        return self._data.get(collection_id, None, None, None, n, 0, IncludeMetadataDocumentsEmbeddings)
+
+    @override(check_signature=False)
+    def _get(
+        self,
+        collection_id: UUID,
+        ids: IDs | None = None,
+        where: Any = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        where_document: Any = None,
+        include: Include = IncludeMetadataDocuments,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> GetResult:
+        return self._data.get(collection_id, ids, where, where_document, limit, offset, include)
+
+    @override(check_signature=False)
+    def _query(
+        self,
+        collection_id: UUID,
+        query_embeddings: Any,
+        ids: IDs | None = None,
+        n_results: int = 10,
+        where: Any = None,
+        where_document: Any = None,
+        include: Include = IncludeMetadataDocumentsDistances,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> QueryResult:
+        return self._data.query(collection_id, query_embeddings, ids, n_results, where, where_document, include)
+
+    @override(check_signature=False)
+    def _get_indexing_status(
+        self, collection_id: UUID, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE
+    ) -> IndexingStatus:
+        return self._data.indexing_status(collection_id)
+
+    # What Chroma has and this release has not ----------------------------------------------------------------------
+
+    @override(check_signature=False)
+    def _fork(self, *arguments: Any, **named: Any) -> CollectionModel:
+        return not_yet("forking a collection")
+
+    @override(check_signature=False)
+    def _fork_count(self, *arguments: Any, **named: Any) -> int:
+        return not_yet("counting forks")
+
+    @override(check_signature=False)
+    def _search(self, *arguments: Any, **named: Any) -> SearchResult:
+        return not_yet("hybrid search", "use query()")
+
+    @override(check_signature=False)
+    def attach_function(self, *arguments: Any, **named: Any) -> tuple[AttachedFunction, bool]:
+        return not_yet("attaching functions")
+
+    @override(check_signature=False)
+    def get_attached_function(self, *arguments: Any, **named: Any) -> AttachedFunction:
+        return not_yet("attaching functions")
+
+    @override(check_signature=False)
+    def detach_function(self, *arguments: Any, **named: Any) -> bool:
+        return not_yet("attaching functions")
+
+
+def not_yet(what: str, instead: str | None = None) -> NoReturn:
+    """Refuse a verb that Chromalith does not have."""
+    hint = "" if instead is None else f" (hint: {instead})"
+    raise NotImplementedError(f"{what} is not implemented in Chromalith{hint}")
+
+
+def _unknown_verb(name: str) -> Callable[..., NoReturn]:
+    def refuse(self: ChromalithAPI, *arguments: Any, **named: Any) -> NoReturn:
+        not_yet(f"ServerAPI.{name}, which chromadb {chromadb.__version__} added,")
+
+    return refuse
+
+
+def fill_in(api: type[ServerAPI]) -> frozenset[str]:
+    """Give ``api`` a refusing method for each abstract one that it lacks; returns their names."""
+    lacking = frozenset(api.__abstractmethods__)
+    for name in lacking:
+        setattr(api, name, _unknown_verb(name))
+    abc.update_abstractmethods(api)
+    return lacking
+
+
+UNKNOWN_VERBS = fill_in(ChromalithAPI)
+"""The verbs of the installed Chroma that this release does not know; empty with the versions that it is tested with."""

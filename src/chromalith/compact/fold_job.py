@@ -1,0 +1,262 @@
+"""The fold job: deltas into a new version, up to the publish.
+
+1. Read the chosen deltas. One that is corrupt after two whole reads is *quarantined*: kept, named in the manifest, blocking nothing. One of
+   a newer format ends the prefix before it: skipping it would change the order.
+2. Look up the touched ids in the stored segments (ranged GETs), and the records of those that an operation builds on.
+3. ``fold``, the pure function that readers use too.
+4. Leave out records that came out as they were: an upsert of what is there already writes nothing.
+5. Write the changed records as one new segment, and new deletes for the segments that held them before.
+
+Nothing refers to what it writes until the manifest that it returns is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from chromalith.clock import Clock
+from chromalith.compact.lookup import SegmentLookup
+from chromalith.compact.segment_writer import SegmentWriter
+from chromalith.coord.pointer import Current
+from chromalith.errors import Corrupt, Invalid
+from chromalith.model import layout
+from chromalith.model.checksum import Digests, Setsum
+from chromalith.model.delta import Delta, decode_delta
+from chromalith.model.fold import fold, needs_record, touched
+from chromalith.model.folded import FoldedSet, State
+from chromalith.model.ids import WRITE_ID_DIGITS, DeltaId, JobId
+from chromalith.model.invariants import Change
+from chromalith.model.manifest import Manifest, Quarantined, Segment
+from chromalith.model.operation import Operations
+from chromalith.model.order import Listed
+from chromalith.model.record import Record, Stored
+from chromalith.model.segment import decode_deletes, digests, segment_table
+from chromalith.store.port import Store
+
+SETTLED_AFTER_US = 120_000_000  # twice the sweep's grace of folded deltas: nothing asks any more when such a version was published
+NO_ROWS: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
+
+
+@dataclass(frozen=True, slots=True)
+class FoldResult:
+    """A finished fold: the version to publish, what it changed, and what could not be read."""
+
+    manifest: Manifest
+    change: Change
+    deltas: int
+    operations: int
+    quarantined: tuple[Quarantined, ...]
+    bytes_written: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoldJob:
+    """One fold of one collection onto the version ``current``.
+
+    Attributes:
+        store, clock, pool: where, chance, and threads for reading deltas.
+        writer: how segments are written.
+        current: the version that the job reads.
+        date_us: the store's date before the LIST.
+        listed: every delta that the LIST showed; for the expiry of the folded set.
+    """
+
+    store: Store
+    clock: Clock
+    pool: Executor
+    writer: SegmentWriter
+    current: Current
+    date_us: int
+    listed: Sequence[Listed]
+
+    def run(self, chosen: Sequence[Listed]) -> FoldResult | None:
+        """Fold ``chosen``, a prefix of the order. ``None`` if nothing of it can be folded now.
+
+        Raises ``NotFound`` if a delta was swept meanwhile (another compactor folded it), ``Invalid`` if the first delta
+        is of a newer format.
+        """
+        deltas, quarantined = self._read(chosen)
+        if not deltas and not quarantined:
+            return None
+        batches = [delta.operations for delta in deltas if delta.operations is not None]
+        dead = {s.id: self._dead(s) for s in self.current.manifest.segments}
+        stored, records = self._look_up(batches, dead)
+        folded = fold({i: records.get(i) for i in stored}, batches, self.current.manifest.next_seq)
+        written, removed = self._changes(folded.records, stored)
+        return self._assemble(deltas, quarantined, batches, dead, written, removed, folded.next_seq)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def _read(self, chosen: Sequence[Listed]) -> tuple[list[Delta], list[Quarantined]]:
+        dimension = self.current.manifest.dimension
+        deltas: list[Delta] = []
+        quarantined: list[Quarantined] = []
+        for listed, found in zip(chosen, self.pool.map(self._read_one, chosen), strict=True):
+            if isinstance(found, Corrupt):
+                quarantined.append(Quarantined(str(listed.id), found.message))
+                continue
+            if isinstance(found, Invalid):  # a newer format
+                if not deltas and not quarantined:
+                    raise found
+                break
+            width = None if found.operations is None else found.operations.dimension
+            if width is not None and dimension is not None and width != dimension:
+                quarantined.append(Quarantined(str(listed.id), f"another dimension dimension={width} expected={dimension}"))
+                continue
+            dimension = dimension or width
+            deltas.append(found)
+        return deltas, quarantined
+
+    def _read_one(self, listed: Listed) -> Delta | Corrupt | Invalid:
+        cid = self.current.manifest.collection
+        key = layout.delta_key(cid, listed.id)
+        for attempt in (1, 2):
+            try:
+                return decode_delta(cid, listed.id, self.store.get(key).body)
+            except Corrupt as error:
+                if attempt == 2:  # the second whole read says the same: it is the object, not the transfer
+                    return error
+            except Invalid as error:
+                return error
+        raise AssertionError("unreachable")
+
+    def _dead(self, segment: Segment) -> npt.NDArray[np.uint32]:
+        if segment.deletes is None:
+            return NO_ROWS
+        key = layout.deletes_key(self.current.manifest.collection, segment.id, segment.deletes.id)
+        return decode_deletes(self.store.get(key).body, key)
+
+    def _look_up(
+        self, batches: Sequence[Operations], dead: dict[JobId, npt.NDArray[np.uint32]]
+    ) -> tuple[dict[str, Stored], dict[str, Record]]:
+        ids = list(touched(batches))
+        needed = needs_record(batches)
+        manifest = self.current.manifest
+        stored: dict[str, Stored] = {}
+        records: dict[str, Record] = {}
+        for position, segment in enumerate(manifest.segments):
+            lookup = SegmentLookup(self.store, manifest.collection, position, segment, dead[segment.id])
+            found = lookup.find(ids)
+            both = found.keys() & stored.keys()
+            if both:
+                raise Corrupt(f"I1 broken: an id is live in two segments id={min(both)!r} version={manifest.version}")
+            stored |= found
+            rows = [where.row for record_id, where in found.items() if record_id in needed]
+            records |= {record.id: record for record in lookup.records(rows)}
+        return stored, records
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def _changes(
+        self, records: dict[str, Record | None], stored: dict[str, Stored]
+    ) -> tuple[pa.Table | None, list[Stored]]:
+        """The table of the records to write, and the stored rows that die."""
+        kept = [record for record in records.values() if record is not None]
+        table = segment_table(kept) if kept else None
+        removed = [stored[i] for i, record in records.items() if record is None and i in stored]
+        if table is None:
+            return None, removed
+        content, embedding = digests(table.column("content_hash")), digests(table.column("embedding_hash"))
+        changed = np.ones(table.num_rows, np.bool_)
+        for row, (record_id, seq) in enumerate(zip(table.column("id").to_pylist(), table.column("seq").to_pylist(), strict=True)):
+            old = stored.get(record_id)
+            if old is None:
+                continue
+            hashes = (content[row].tobytes(), embedding[row].tobytes())
+            if old.seq == seq and hashes == (old.content_hash, old.embedding_hash):
+                changed[row] = False
+            else:
+                removed.append(old)
+        table = table.filter(pa.array(changed))
+        return (table if table.num_rows else None), removed
+
+    def _assemble(
+        self,
+        deltas: Sequence[Delta],
+        quarantined: Sequence[Quarantined],
+        batches: Sequence[Operations],
+        dead: dict[JobId, npt.NDArray[np.uint32]],
+        written: pa.Table | None,
+        removed: Sequence[Stored],
+        next_seq: int,
+    ) -> FoldResult:
+        parent = self.current.manifest
+        segments = [segment for segment in self._without(removed, dead) if segment.live > 0]
+        bytes_written = sum(s.deletes.file.size for s in segments if s.deletes is not None and s not in parent.segments)
+        content = Setsum() - Setsum.of(_stacked([where.content_hash for where in removed]))
+        embedding = Setsum() - Setsum.of(_stacked([where.embedding_hash for where in removed]))
+        added = 0
+        if written is not None:
+            new = self.writer.segment(parent.version, written)
+            segments.append(new)
+            added, bytes_written = new.rows, bytes_written + new.bytes
+            content, embedding = content + new.content, embedding + new.embedding
+        states = [(delta.id, State.VOID if delta.operations is None else State.FOLDED) for delta in deltas]
+        widths = [batch.dimension for batch in batches if batch.dimension is not None]
+        manifest = child_of(self.current, self.clock, "fold", self.date_us, [listed.id for listed in self.listed])
+        manifest = replace(
+            manifest,
+            next_seq=next_seq,
+            dimension=parent.dimension or (widths[0] if widths else None),
+            segments=tuple(segments),
+            content=parent.content + content,
+            embedding=parent.embedding + embedding,
+            quarantined=(*parent.quarantined, *quarantined),
+            folded=manifest.folded.add(states, version=manifest.version, date_us=self.date_us),
+        )
+        change = Change([delta.id for delta in deltas], added - len(removed), content, embedding)
+        operations = sum(len(batch) for batch in batches)
+        return FoldResult(manifest, change, len(deltas), operations, tuple(quarantined), bytes_written)
+
+    def _without(self, removed: Sequence[Stored], dead: dict[JobId, npt.NDArray[np.uint32]]) -> Iterator[Segment]:
+        """The parent's segments, with the removed rows dead."""
+        parent = self.current.manifest
+        by_segment: dict[int, list[Stored]] = {}
+        for where in removed:
+            by_segment.setdefault(where.segment, []).append(where)
+        for position, segment in enumerate(parent.segments):
+            gone = by_segment.get(position)
+            if gone is None:
+                yield segment
+                continue
+            rows = np.union1d(dead[segment.id], np.array([where.row for where in gone], np.uint32)).astype(np.uint32)
+            content = Setsum.of(_stacked([where.content_hash for where in gone]))
+            embedding = Setsum.of(_stacked([where.embedding_hash for where in gone]))
+            if len(rows) == segment.rows:  # nothing of it is live: it leaves the manifest, and needs no deletes object
+                continue
+            deletes = self.writer.deletes(parent.version, segment.id, rows)
+            yield replace(segment, deletes=deletes, content=segment.content - content, embedding=segment.embedding - embedding)
+
+
+def child_of(current: Current, clock: Clock, kind: str, date_us: int, listed: Sequence[DeltaId] | None) -> Manifest:
+    """The next version of ``current``, the same but for its name, its date, and a tidied folded set.
+
+    ``listed``, if given, are all deltas that a LIST begun after ``date_us`` showed: only then may entries expire.
+    """
+    parent = current.manifest
+    published = (*parent.published, (parent.version, current.pointer.modified_us))
+    settled = max((version for version, at_us in published if at_us <= date_us - SETTLED_AFTER_US), default=0)
+    folded: FoldedSet = parent.folded.settle(settled) if settled else parent.folded
+    if listed is not None:
+        folded = folded.expire(date_us=date_us, listed=listed)
+    return replace(
+        parent,
+        version=parent.version + 1,
+        parent=parent.key,
+        write_id=clock.random_hex(WRITE_ID_DIGITS),
+        kind=kind,
+        created_us=date_us,
+        folded=folded,
+        published=tuple(item for item in published if item[0] > settled),
+    )
+
+
+def _stacked(hashes: Sequence[bytes]) -> Digests:
+    return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)

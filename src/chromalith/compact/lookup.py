@@ -1,0 +1,112 @@
+"""Point lookups in stored segments: a few ranged GETs, never the whole segment.
+
+``ids.parquet`` is sorted by a hash of the id. A lookup reads its footer, then the hashes of the row groups that can hold a wanted one, and
+ids and checksums only of those that do. Records are read by the row groups that hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from chromalith.model import layout
+from chromalith.model.ids import CollectionId
+from chromalith.model.manifest import Segment
+from chromalith.model.record import Record, Stored
+from chromalith.model.segment import digests, id_hash, records_of
+from chromalith.store.port import Store
+from chromalith.store.ranged import RangedFile
+
+_STORED_COLUMNS = ["id", "row", "seq", "content_hash", "embedding_hash"]
+
+
+class SegmentLookup:
+    """Lookups in one segment.
+
+    Args:
+        store: where it is.
+        cid: its collection.
+        position: its position in the manifest; goes into the results.
+        segment: its entry there.
+        dead: its dead rows, uint32 ascending: they are not found.
+    """
+
+    def __init__(
+        self, store: Store, cid: CollectionId, position: int, segment: Segment, dead: npt.NDArray[np.uint32]
+    ) -> None:
+        self._store = store
+        self._cid = cid
+        self._position = position
+        self._segment = segment
+        self._dead = dead
+
+    def find(self, ids: Sequence[str]) -> dict[str, Stored]:
+        """Those of ``ids`` that are live in this segment."""
+        candidates = [i for i in ids if self._segment.id_min <= i <= self._segment.id_max]
+        if not candidates:
+            return {}
+        order = np.argsort(id_hash(candidates))
+        wanted = id_hash(candidates)[order]
+        names = {candidates[i] for i in order.tolist()}
+        parquet = self._open(layout.IDS_FILE)
+        found: dict[str, Stored] = {}
+        groups = _groups_that_may_hold(parquet, wanted)
+        for group in groups:
+            hashes = parquet.read_row_group(group, columns=["id_hash"]).column(0).to_numpy()
+            rows = np.flatnonzero(np.isin(hashes, wanted))
+            if len(rows):
+                table = parquet.read_row_group(group, columns=_STORED_COLUMNS).take(pa.array(rows))
+                found |= self._stored(table, names)
+        return found
+
+    def records(self, rows: Sequence[int]) -> list[Record]:
+        """The records at ``rows``, in ascending order of rows."""
+        if not rows:
+            return []
+        parquet = self._open(layout.RECORDS_FILE)
+        starts = np.cumsum([0] + [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)])
+        ascending = np.sort(np.asarray(rows, np.int64))
+        groups = np.searchsorted(starts, ascending, "right") - 1
+        result: list[Record] = []
+        for group in np.unique(groups).tolist():
+            table = parquet.read_row_group(group)
+            result += records_of(table, (ascending[groups == group] - starts[group]).tolist())
+        return result
+
+    def _stored(self, table: pa.Table, names: set[str]) -> dict[str, Stored]:
+        content, embedding = digests(table.column("content_hash")), digests(table.column("embedding_hash"))
+        result: dict[str, Stored] = {}
+        columns = (table.column(name).to_pylist() for name in ("id", "row", "seq"))
+        for i, (record_id, row, seq) in enumerate(zip(*columns, strict=True)):
+            if record_id in names and not self._is_dead(row):
+                result[record_id] = Stored(self._position, row, seq, content[i].tobytes(), embedding[i].tobytes())
+        return result
+
+    def _is_dead(self, row: int) -> bool:
+        at = int(np.searchsorted(self._dead, row))
+        return at < len(self._dead) and int(self._dead[at]) == row
+
+    def _open(self, name: str) -> pq.ParquetFile:
+        key = layout.segment_file_key(self._cid, self._segment.id, name)
+        source = pa.PythonFile(RangedFile(self._store, key, self._segment.files[name].size), mode="r")
+        return pq.ParquetFile(source, pre_buffer=True)
+
+
+def _groups_that_may_hold(parquet: pq.ParquetFile, wanted: npt.NDArray[np.uint64]) -> list[int]:
+    """The row groups whose range of hashes has one of ``wanted`` (ascending)."""
+    column = parquet.schema_arrow.get_field_index("id_hash")
+    groups = []
+    for group in range(parquet.num_row_groups):
+        statistics = parquet.metadata.row_group(group).column(column).statistics
+        if statistics is None:
+            groups.append(group)
+            continue
+        low, high = np.uint64(statistics.min), np.uint64(statistics.max)
+        at = int(np.searchsorted(wanted, low))
+        if at < len(wanted) and wanted[at] <= high:
+            groups.append(group)
+    return groups

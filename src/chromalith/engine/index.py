@@ -1,0 +1,120 @@
+"""The port behind which an approximate nearest-neighbour index stands, and the check that every index passes before use.
+
+An index is a pure function of a part's vectors: its keys are row numbers, it holds no ids, and it can be thrown away and
+built again. It only *proposes* rows; distances are computed again from the exact vectors, so that the precision of the index
+decides which rows are looked at, never what is answered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from chromalith.engine.exact import measure
+from chromalith.engine.space import Space
+from chromalith.errors import Corrupt
+
+INDEX_THRESHOLD: Final = 10_000
+"""Rows below which a segment gets no index by default: the exact scan takes 1 ms there (docs/decisions/0003)."""
+
+CHECK_SAMPLE: Final = 256
+"""Rows that a check looks up again. Evenly spaced, so that the same index is always judged by the same rows."""
+
+SELF_RECALL_MIN: Final = 0.9
+"""The least part of the sample that must be found again. A sound index of real vectors finds 0.99 and more; one that was
+built of other vectors, or lost its links, finds next to none."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexConfig:
+    """How to build and search an index; the names of the first three are Chroma's.
+
+    Attributes:
+        max_neighbors: links per vector.
+        ef_construction: candidates looked at for each vector that is added.
+        ef_search: candidates looked at for each query; more find more.
+        threads: for building; 0 means one per core.
+    """
+
+    max_neighbors: int = 16
+    ef_construction: int = 128
+    ef_search: int = 160
+    threads: int = 0
+
+
+class VectorIndex(Protocol):
+    """An open index. Safe to search from several threads."""
+
+    @property
+    def kind(self) -> str:
+        """The end of the object's name, ``index.<kind>``: what must be able to open it."""
+        ...
+
+    @property
+    def library(self) -> str:
+        """Who built it."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """The version of the library that has it open."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """How many vectors it holds."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Elements of a vector."""
+        ...
+
+    @property
+    def candidates_min(self) -> int:
+        """How many candidates a search finds anyway: asking for fewer saves nothing."""
+        ...
+
+    def keys(self) -> npt.NDArray[np.int64]:
+        """The row numbers it holds, ascending."""
+        ...
+
+    def search(self, queries: npt.NDArray[np.float32], count: int) -> list[npt.NDArray[np.int64]]:
+        """Per query (float32 ``(q, dimension)``), up to ``count`` distinct rows, about nearest first."""
+        ...
+
+
+def check_index(
+    index: VectorIndex, vectors: npt.NDArray[np.float32], space: Space, *, sample: int = CHECK_SAMPLE
+) -> None:
+    """Raise ``Corrupt`` unless ``index`` is an index of ``vectors``, float32 ``(rows, dimension)``.
+
+    It must hold as many vectors, of that dimension, exactly the keys 0 … rows - 1, and find the rows of a sample again: as a
+    query, a sampled vector must get a candidate that is at least as near as the sampled row itself (which may be another
+    row: vectors may be equal, and by inner product a longer one is nearer)."""
+    rows, dimension = vectors.shape
+    if index.rows != rows or index.dimension != dimension:
+        raise Corrupt(
+            "index does not have the shape of its vectors: "
+            f"index={index.rows}x{index.dimension}, vectors={rows}x{dimension}"
+        )
+    if not np.array_equal(index.keys(), np.arange(rows)):
+        raise Corrupt(f"index does not have one key per row: rows={rows}")
+    if rows == 0:
+        return
+    chosen = np.unique(np.linspace(0, rows - 1, num=min(sample, rows)).astype(np.int64))
+    # A copy: the candidates of a mapped, damaged index must not be trusted as row numbers either.
+    queries = np.ascontiguousarray(vectors[chosen])
+    found = 0
+    for row, query, candidates in zip(chosen.tolist(), queries, index.search(queries, 10), strict=True):
+        candidates = np.sort(candidates)
+        if len(candidates) == 0 or candidates[0] < 0 or candidates[-1] >= rows:
+            raise Corrupt(f"index proposes rows that are not there: row={row}, rows={rows}")
+        itself = measure(vectors, np.array([row]), query, 1, space).distances[0]
+        nearest = measure(vectors, candidates, query, 1, space).distances[0]
+        found += bool(nearest <= itself + 1e-6 * max(1.0, abs(itself)))
+    if found < SELF_RECALL_MIN * len(chosen):
+        raise Corrupt(f"index does not find the vectors that it holds: found={found}, sample={len(chosen)}")

@@ -1,0 +1,30 @@
+"""Embeddings between numpy and Arrow: a (rows, dim) float32 matrix and a fixed-size list column, without copies where possible."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+
+def fixed_size_list(values: npt.NDArray[np.float32], present: npt.NDArray[np.bool_] | None = None) -> pa.FixedSizeListArray:
+    """The rows of ``values`` (float32, (rows, dim)) as a column; rows where ``present`` is false are null."""
+    rows, dim = values.shape
+    flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(rows * dim))
+    mask = None if present is None or present.all() else pa.array(~present)
+    return pa.FixedSizeListArray.from_arrays(flat, dim, mask=mask)
+
+
+def matrix(column: pa.ChunkedArray | pa.Array) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """A fixed-size list column as float32 (rows, dim), with bool (rows,) of which rows are not null (null rows are zeros)."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):  # combine_chunks of nothing, or over 2 GiB
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+    dim = array.type.list_size
+    # .values ignores the slice and the nulls: both are handled here, and null slots are made zeros.
+    flat = array.values.to_numpy(zero_copy_only=False)
+    values = flat[array.offset * dim : (array.offset + len(array)) * dim].reshape(len(array), dim)
+    if array.null_count == 0:
+        return values, np.ones(len(array), np.bool_)
+    present = array.is_valid().to_numpy(zero_copy_only=False)
+    return np.where(present[:, None], values, np.float32(0)), present

@@ -1,0 +1,115 @@
+"""A delta's bytes: Parquet, one row an operation.
+
+Columns ``op, id, embedding, document, uri, metadata``; the footer carries the format's version, the collection and the row
+count. Embeddings are stored plain, because floats of real embeddings do not compress (measured: 1,000 x 384 encode in 5 ms
+plain, 44 ms with Parquet's default dictionary); text is zstd. ``embedding`` is left out where no row has one.
+
+The body of a *void* delta is the four bytes ``VOID``: its writer gave up, and it stands for no operation.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from chromalith.errors import Corrupt, Invalid
+from chromalith.model.arrow import fixed_size_list, matrix
+from chromalith.model.ids import CollectionId, DeltaId, body_digest
+from chromalith.model.operation import OP_BY_LABEL, Operations
+
+FORMAT = 1
+VOID = b"VOID"
+SIZE_BYTES_MAX = 64 * 2**20  # one PUT, read whole by every reader that overlays it
+OPERATIONS_MAX = 10_000  # 10,000 x 1,536 float32 are 61 MB: what fits the size limit at the widest common embedding
+_META = b"chromalith.delta"
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A decoded delta; ``operations`` is ``None`` for a void one."""
+
+    id: DeltaId
+    operations: Operations | None
+
+
+def encode_delta(collection: CollectionId, operations: Operations) -> bytes:
+    """The body of a delta. Deterministic: equal operations give equal bytes.
+
+    Raises ``Invalid`` over the limits: a call is never split silently, because it is atomic.
+    """
+    if len(operations) > OPERATIONS_MAX:
+        raise Invalid(
+            f"too many records in one call records={len(operations)} limit={OPERATIONS_MAX}",
+            hint="split the call; each part is then atomic by itself",
+        )
+    columns: dict[str, pa.Array] = {
+        "op": pa.array([op.label for op in operations.ops], pa.string()),
+        "id": pa.array(operations.ids, pa.string()),
+    }
+    if operations.embeddings is not None:
+        columns["embedding"] = fixed_size_list(operations.embeddings, operations.has_embedding)
+    columns["document"] = pa.array(operations.documents, pa.string())
+    columns["uri"] = pa.array(operations.uris, pa.string())
+    columns["metadata"] = pa.array(operations.metadata, pa.string())
+    footer = {b"format": str(FORMAT).encode(), b"collection": collection.encode(), b"rows": str(len(operations)).encode()}
+    table = pa.table(columns).replace_schema_metadata({_META + b"." + k: v for k, v in footer.items()})
+    sink = io.BytesIO()
+    pq.write_table(
+        table,
+        sink,
+        compression={name: "none" if name == "embedding" else "zstd" for name in table.column_names},
+        use_dictionary=["op"],
+        write_statistics=False,
+    )
+    body = sink.getvalue()
+    if len(body) > SIZE_BYTES_MAX:
+        raise Invalid(
+            f"one call is too large bytes={len(body)} limit={SIZE_BYTES_MAX}",
+            hint="split the call; each part is then atomic by itself",
+        )
+    return body
+
+
+def decode_delta(collection: CollectionId, delta: DeltaId, body: bytes) -> Delta:
+    """The operations in ``body``, checked against the digest in ``delta``.
+
+    Raises ``Corrupt`` if the bytes are not what the writer wrote, ``Invalid`` if they are of a newer format.
+    """
+    if body == VOID:
+        return Delta(delta, None)
+    if body_digest(body) != delta.digest:
+        raise Corrupt(f"a delta's bytes do not match the digest in its name delta={delta}", hint="see docs/protocol.md, corrupt deltas")
+    try:
+        table = pq.read_table(pa.BufferReader(body))
+    except (pa.ArrowException, OSError) as error:
+        raise Corrupt(f"a delta's bytes are not Parquet delta={delta}") from error
+    meta = table.schema.metadata or {}
+    version = int(meta.get(_META + b".format", b"0"))
+    if version > FORMAT:
+        raise Invalid(
+            f"a delta has a newer format delta={delta} format={version} known={FORMAT}", hint="upgrade chromalith on this machine"
+        )
+    if meta.get(_META + b".collection") != collection.encode():
+        raise Corrupt(f"a delta belongs to another collection delta={delta}")
+    return Delta(delta, _operations(table))
+
+
+def _operations(table: pa.Table) -> Operations:
+    rows = table.num_rows
+    embeddings, has_embedding = None, np.zeros(rows, np.bool_)
+    if "embedding" in table.column_names:
+        embeddings, has_embedding = matrix(table.column("embedding"))
+    return Operations(
+        ops=[OP_BY_LABEL[label] for label in table.column("op").to_pylist()],
+        ids=table.column("id").to_pylist(),
+        embeddings=embeddings,
+        has_embedding=has_embedding,
+        documents=table.column("document").to_pylist(),
+        uris=table.column("uri").to_pylist(),
+        metadata=table.column("metadata").to_pylist(),
+    )
+

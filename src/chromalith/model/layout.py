@@ -1,0 +1,111 @@
+"""Every object key, built and parsed in one place.
+
+The kind comes first, so that lifecycle rules and access policies are prefixes. ``h`` is the first 32 hexadecimal digits of
+SHA-256, so that any tenant's or database's name makes a safe key. The tree is listed in ``docs/format.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from chromalith.errors import Invalid
+from chromalith.model.ids import VERSION_DIGITS, CollectionId, DeltaId, JobId, collection_id
+
+DELTA_ROOT = "delta/"
+SEGMENT_ROOT = "segment/"
+SNAPSHOT_ROOT = "snapshot/"
+COLLECTION_ROOT = "collection/"
+CATALOG_ROOT = "catalog/"
+PROBE_ROOT = "probe/"
+
+RECORDS_FILE = "records.parquet"
+IDS_FILE = "ids.parquet"
+
+
+def h(name: str) -> str:
+    """The safe form of a name: the first 32 hexadecimal digits of SHA-256 of its UTF-8."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def store_key() -> str:
+    return "store.json"
+
+
+def tenant_key(tenant: str) -> str:
+    return f"{CATALOG_ROOT}{h(tenant)}/tenant.json"
+
+
+def database_key(tenant: str, database: str) -> str:
+    return f"{CATALOG_ROOT}{h(tenant)}/{h(database)}.json"
+
+
+def collection_key(cid: CollectionId) -> str:
+    return f"{COLLECTION_ROOT}{cid}.json"
+
+
+def delta_prefix(cid: CollectionId) -> str:
+    return f"{DELTA_ROOT}{cid}/"
+
+
+def delta_key(cid: CollectionId, delta: DeltaId) -> str:
+    return f"{delta_prefix(cid)}{delta}.parquet"
+
+
+def parse_delta_key(key: str) -> tuple[CollectionId, DeltaId]:
+    """The collection and the id in a delta's key, else ``Invalid``."""
+    parts = key.split("/")
+    if len(parts) != 3 or parts[0] != "delta" or not parts[2].endswith(".parquet"):
+        raise Invalid(f"not the key of a delta key={key!r}", hint="objects under delta/ are written by Chromalith only")
+    return collection_id(parts[1]), DeltaId.parse(parts[2].removesuffix(".parquet"))
+
+
+def snapshot_prefix(cid: CollectionId) -> str:
+    return f"{SNAPSHOT_ROOT}{cid}/"
+
+
+def pointer_key(cid: CollectionId) -> str:
+    return f"{snapshot_prefix(cid)}latest/pointer.txt"
+
+
+def manifest_key(cid: CollectionId, version: int, write_id: str) -> str:
+    return f"{snapshot_prefix(cid)}{version:0{VERSION_DIGITS}d}-{write_id}.json"
+
+
+def parse_manifest_key(key: str) -> tuple[CollectionId, int, str]:
+    """The collection, version and write id in a manifest's key, else ``Invalid``."""
+    parts = key.split("/")
+    if len(parts) == 3 and parts[0] == "snapshot" and parts[2].endswith(".json"):
+        version, dash, write_id = parts[2].removesuffix(".json").partition("-")
+        if dash and len(version) == VERSION_DIGITS and version.isdigit():
+            return collection_id(parts[1]), int(version), write_id
+    raise Invalid(f"not the key of a manifest key={key!r}")
+
+
+def segment_prefix(cid: CollectionId) -> str:
+    return f"{SEGMENT_ROOT}{cid}/"
+
+
+def segment_file_key(cid: CollectionId, segment: JobId, name: str) -> str:
+    return f"{segment_prefix(cid)}{segment}/{name}"
+
+
+def index_file(kind: str) -> str:
+    return f"index.{kind}"
+
+
+def deletes_key(cid: CollectionId, segment: JobId, deletes: JobId) -> str:
+    return f"{segment_prefix(cid)}{segment}/deletes/{deletes}.parquet"
+
+
+def lease_key(cid: CollectionId) -> str:
+    return f"lease/{cid}.json"
+
+
+def stock_prefix(cid: CollectionId, version: int) -> str:
+    """Where a complete Chroma directory of a version stands, for readers that are stock Chroma."""
+    return f"{snapshot_prefix(cid)}{version:0{VERSION_DIGITS}d}/chroma/"
+
+
+def stock_key(cid: CollectionId) -> str:
+    """The object that names the newest complete stock snapshot."""
+    return f"{snapshot_prefix(cid)}stock.txt"

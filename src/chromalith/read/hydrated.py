@@ -1,0 +1,215 @@
+"""A segment on this machine: hydrated file by file when first needed, decoded once into memory-mapped files.
+
+``records.parquet`` is decoded into ``vectors.npy`` and ``content.arrow`` beside it, because a search touches a few rows of either and
+Parquet has no cheap way to a row. Both are mapped, so that all processes of a machine share one copy in memory, and a cold process
+starts with what another one has decoded. Metadata is exploded into typed columns at the first filter.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from chromalith.engine.columns import MetadataColumns, explode, open_columns, write_columns
+from chromalith.engine.index import IndexConfig, VectorIndex
+from chromalith.engine.part import Rows, Vectors
+from chromalith.engine.space import check_space
+from chromalith.engine.usearch_index import open_index
+from chromalith.model import layout
+from chromalith.model.arrow import matrix
+from chromalith.model.ids import CollectionId
+from chromalith.model.manifest import Segment
+from chromalith.model.record import Record
+from chromalith.model.segment import id_hash
+from chromalith.store.cache import Cache
+
+_CONTENT = {"id": pa.large_string(), "seq": pa.int64(), "document": pa.large_string(), "uri": pa.large_string(), "metadata": pa.large_string()}
+
+
+class HydratedSegment:
+    """One segment's rows, dead ones included: what does not change between versions. Safe to share between threads.
+
+    Raises ``Swept`` from any method if an object is gone that is not in the cache yet, ``Corrupt`` if it is not what the manifest says.
+    """
+
+    def __init__(self, cache: Cache, cid: CollectionId, segment: Segment, space: str) -> None:
+        self.segment = segment
+        self._cache = cache
+        self._cid = cid
+        self._space = space
+        self._lock = threading.RLock()
+        self._ids_by_hash: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]] | None = None
+        self._content: dict[str, pa.Array] | None = None
+        self._vectors: Vectors | None = None
+        self._norms: npt.NDArray[np.float32] | None = None
+        self._columns: MetadataColumns | None = None
+        self._index: VectorIndex | None = None
+
+    @property
+    def rows(self) -> int:
+        return self.segment.rows
+
+    def content(self, name: str) -> pa.Array:
+        """The column ``id``, ``seq``, ``document``, ``uri`` or ``metadata``."""
+        with self._lock:
+            if self._content is None:
+                path = self._derived("content.arrow", self._decode_content)
+                with pa.memory_map(str(path)) as source:
+                    batch = pa.ipc.open_file(source).get_batch(0)
+                self._content = {name: batch.column(name) for name in _CONTENT}
+            return self._content[name]
+
+    def vectors(self) -> Vectors:
+        with self._lock:
+            if self._vectors is None:
+                self._vectors = np.load(self._derived("vectors.npy", self._decode_vectors), mmap_mode="r")
+            return self._vectors
+
+    def squared_norms(self) -> npt.NDArray[np.float32]:
+        with self._lock:
+            if self._norms is None:
+                vectors = self.vectors()
+                self._norms = np.einsum("ij,ij->i", vectors, vectors)
+            return self._norms
+
+    def columns(self) -> MetadataColumns:
+        with self._lock:
+            if self._columns is None:
+                self._columns = open_columns(
+                    self._derived("columns.arrow", lambda path: write_columns(explode(self.content("metadata")), path))
+                )
+            return self._columns
+
+    def index(self) -> VectorIndex | None:
+        ref = self.segment.index
+        if ref is None:
+            return None
+        with self._lock:
+            if self._index is None:
+                key = layout.segment_file_key(self._cid, self.segment.id, layout.index_file(ref.kind))
+                self._index = open_index(self._cache.file(key, ref.file), check_space(self._space), IndexConfig(**ref.config))
+            return self._index
+
+    def rows_of(self, ids: Collection[str]) -> Rows:
+        """int64, ascending: the rows that hold one of ``ids``, by binary search over the sorted hashes."""
+        wanted = list(ids)
+        if not wanted:
+            return np.empty(0, np.int64)
+        return np.sort(np.array([row for _, row in self.find(wanted)], np.int64))
+
+    def find(self, ids: Sequence[str]) -> list[tuple[str, int]]:
+        """Which of ``ids`` this segment holds, with their rows."""
+        hashes, rows = self._id_table()
+        wanted = id_hash(ids)
+        start = np.searchsorted(hashes, wanted, "left")
+        hits = np.flatnonzero((start < len(hashes)) & (hashes[np.minimum(start, len(hashes) - 1)] == wanted))
+        found: list[tuple[str, int]] = []
+        if not len(hits):
+            return found  # without opening the records: most ids of a new delta are in no segment
+        column = self.content("id")
+        for hit in hits.tolist():
+            at = int(start[hit])
+            while at < len(hashes) and hashes[at] == wanted[hit]:  # more than one turn only where two ids share 64 bits
+                if column[int(rows[at])].as_py() == ids[hit]:
+                    found.append((ids[hit], int(rows[at])))
+                at += 1
+        return found
+
+    def records(self, rows: Sequence[int]) -> list[Record]:
+        """Those rows as records."""
+        take = pa.array(rows, pa.int64())
+        columns = [self.content(name).take(take).to_pylist() for name in ("id", "seq", "document", "uri", "metadata")]
+        vectors = self.vectors()[np.asarray(rows, np.int64)]
+        return [
+            Record(record_id, seq, vectors[i], document, uri, metadata)
+            for i, (record_id, seq, document, uri, metadata) in enumerate(zip(*columns, strict=True))
+        ]
+
+    def _id_table(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
+        with self._lock:
+            if self._ids_by_hash is None:
+                path = self._file(layout.IDS_FILE)
+                table = pq.read_table(path, columns=["id_hash", "row"], memory_map=True)
+                self._ids_by_hash = (table.column("id_hash").to_numpy(), table.column("row").to_numpy())
+            return self._ids_by_hash
+
+    def _file(self, name: str) -> Path:
+        return self._cache.file(layout.segment_file_key(self._cid, self.segment.id, name), self.segment.files[name])
+
+    def _derived(self, name: str, build: Callable[[Path], None]) -> Path:
+        key = layout.segment_file_key(self._cid, self.segment.id, layout.RECORDS_FILE)
+        return self._cache.derived(key, name, build)
+
+    def _decode_content(self, path: Path) -> None:
+        table = pq.read_table(self._file(layout.RECORDS_FILE), columns=list(_CONTENT), memory_map=True)
+        table = table.select(list(_CONTENT)).cast(pa.schema(_CONTENT)).combine_chunks()
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+
+    def _decode_vectors(self, path: Path) -> None:
+        # By row groups, into the file: the matrix is never in memory as a whole.
+        parquet = pq.ParquetFile(self._file(layout.RECORDS_FILE), memory_map=True)
+        width = parquet.schema_arrow.field("embedding").type.list_size
+        vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(self.rows, width))
+        at = 0
+        for batch in parquet.iter_batches(65_536, columns=["embedding"]):
+            values, _ = matrix(batch.column(0))
+            vectors[at : at + len(values)] = values
+            at += len(values)
+        vectors.flush()
+
+
+class SegmentPart:
+    """A hydrated segment as the engine's ``Part``, with the rows that are live in one version under one overlay."""
+
+    def __init__(self, hydrated: HydratedSegment, live: npt.NDArray[np.bool_] | None) -> None:
+        self.hydrated = hydrated
+        self._live = live
+
+    @property
+    def rows(self) -> int:
+        return self.hydrated.rows
+
+    @property
+    def dimension(self) -> int | None:
+        return int(self.vectors().shape[1])
+
+    def seq(self) -> Rows:
+        seq: Rows = self.hydrated.content("seq").to_numpy()
+        return seq
+
+    def ids(self) -> pa.Array:
+        return self.hydrated.content("id")
+
+    def vectors(self) -> Vectors:
+        return self.hydrated.vectors()
+
+    def squared_norms(self) -> npt.NDArray[np.float32]:
+        return self.hydrated.squared_norms()
+
+    def documents(self) -> pa.Array:
+        return self.hydrated.content("document")
+
+    def uris(self) -> pa.Array:
+        return self.hydrated.content("uri")
+
+    def metadata(self) -> pa.Array:
+        return self.hydrated.content("metadata")
+
+    def columns(self) -> MetadataColumns:
+        return self.hydrated.columns()
+
+    def index(self) -> VectorIndex | None:
+        return self.hydrated.index()
+
+    def live(self) -> npt.NDArray[np.bool_] | None:
+        return self._live
+
+    def rows_of(self, ids: Collection[str]) -> Rows:
+        return self.hydrated.rows_of(ids)

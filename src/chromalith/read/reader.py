@@ -1,0 +1,332 @@
+"""Reading: from what the store has to a view. A read never writes to the store.
+
+At the default level, in this order:
+
+1. *List the deltas first, then read the pointer.* The other way round, a fold and the prompt sweep between the two requests would hide
+   deltas that are in neither. On a remote store the two run in parallel, which is right only if both ended well within the sweep's
+   grace by this process's own monotonic clock; if not, they are repeated in order.
+2. Load the manifest if it is new.
+3. Lay the listed deltas that are not in its folded set over it, in the protocol's order (extending the overlay of the last read).
+4. Hydrate on need, and answer.
+
+A 404 on something that a manifest or a listing named means that a sweep overtook this read: it starts again.
+
+Levels, by Chroma's names: ``INDEX_AND_WAL`` (default) sees every write that was acknowledged before the read began;
+``INDEX_AND_BOUNDED_WAL`` answers from the last such state if it is at most ``max_staleness_s`` old, without a request; ``INDEX_ONLY`` answers
+from the snapshot alone, and looks for a newer one at most every ``max_staleness_s``. Whatever the level, a process
+sees its own writes: while one of them is not folded, the default level is used.
+
+Invariants: the version that a reader shows never falls; a state is immutable once it is shown.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache as once
+
+import numpy as np
+import numpy.typing as npt
+
+from chromalith.clock import Clock
+from chromalith.coord.collections import Collections
+from chromalith.coord.listing import list_deltas
+from chromalith.coord.pointer import Pointer, read_manifest, read_pointer, read_pointer_if_changed
+from chromalith.engine.part import Part
+from chromalith.errors import Corrupt, NotFound
+from chromalith.model import layout
+from chromalith.model.delta import Delta, decode_delta
+from chromalith.model.ids import CollectionId, DeltaId, JobId
+from chromalith.model.manifest import Manifest, Segment
+from chromalith.model.order import Listed, in_order
+from chromalith.model.segment import decode_deletes
+from chromalith.read.hydrated import HydratedSegment, SegmentPart
+from chromalith.read.overlay import Overlay, extend
+from chromalith.read.view import State, View
+from chromalith.store.cache import Cache, Swept
+from chromalith.store.port import Store
+
+SWEEP_GRACE_S = 60.0
+PARALLEL_READ_MAX_S = SWEEP_GRACE_S / 2
+DELTA_CACHE_BYTES_MAX = 256 * 2**20
+DEFAULT_STALENESS_S = 300.0  # the guide's five-minute cache
+_RESTARTS_MAX = 5
+
+NO_ROWS: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
+
+
+class ReadLevel(StrEnum):
+    """How fresh an answer must be. The names are Chroma's."""
+
+    INDEX_AND_WAL = "INDEX_AND_WAL"
+    INDEX_AND_BOUNDED_WAL = "INDEX_AND_BOUNDED_WAL"
+    INDEX_ONLY = "INDEX_ONLY"
+
+
+@dataclass(slots=True)
+class _Held:
+    """What a reader holds of one collection. Guarded by ``lock``."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    pointer: Pointer | None = None
+    manifest: Manifest | None = None
+    overlay: Overlay = field(default_factory=Overlay)
+    full: State | None = None  # with the overlay
+    full_at_s: float = 0.0  # when the requests behind it began, on the monotonic clock
+    snapshot: State | None = None  # without
+    snapshot_at_s: float = 0.0
+    segments: dict[JobId, HydratedSegment] = field(default_factory=dict)
+    deletes: dict[JobId, npt.NDArray[np.uint32]] = field(default_factory=dict)
+
+
+class CollectionReader:
+    """Views of the collections of one store. Safe to share between threads.
+
+    Args:
+        store: where they are.
+        collections: what is known of the collections (their space).
+        cache: where segments are hydrated to.
+        clock: monotonic time.
+        pending: this process's own writes to a collection that it has not seen folded; and how to say that they were.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        collections: Collections,
+        cache: Cache,
+        clock: Clock,
+        *,
+        pending: Callable[[CollectionId], Sequence[DeltaId]] = lambda cid: (),
+        forget: Callable[[CollectionId, set[DeltaId]], None] = lambda cid, folded: None,
+    ) -> None:
+        self._store = store
+        self._collections = collections
+        self._cache = cache
+        self._clock = clock
+        self._pending = pending
+        self._forget = forget
+        self._guard = threading.Lock()
+        self._held: dict[CollectionId, _Held] = {}
+        self._pool = ThreadPoolExecutor(16, "chromalith-read")
+        self._deltas = _DeltaCache(store, DELTA_CACHE_BYTES_MAX)
+
+    def view(
+        self, cid: CollectionId, *, level: ReadLevel = ReadLevel.INDEX_AND_WAL, max_staleness_s: float = DEFAULT_STALENESS_S
+    ) -> View:
+        """A state of the collection that is as fresh as ``level`` asks.
+
+        Raises:
+            NotFound: the collection does not exist (any more).
+            Corrupt: a delta or a manifest is damaged, or the pointer of an existing collection is gone.
+            Invalid: something was written by a newer release.
+            Unavailable: the store can't be read.
+        """
+        state = self._state(cid, level, max_staleness_s)
+        return View(state, again=lambda: self._refresh(cid, force=True))
+
+    def view_of(self, manifest: Manifest) -> View:
+        """A pinned, read-only view of one version, without an overlay."""
+        held = self._hold(manifest.collection)
+        return View(self._state_of(manifest, Overlay(next_seq=manifest.next_seq), held, self._space(manifest.collection)))
+
+    def _state(self, cid: CollectionId, level: ReadLevel, max_staleness_s: float) -> State:
+        held = self._hold(cid)
+        now = self._clock.monotonic_s()
+        if level is ReadLevel.INDEX_AND_WAL or not self._own_writes_in(cid, held, level):
+            return self._refresh(cid)
+        if level is ReadLevel.INDEX_AND_BOUNDED_WAL:
+            fresh = held.full is not None and now - held.full_at_s <= max_staleness_s
+            return held.full if fresh and held.full is not None else self._refresh(cid)
+        with held.lock:
+            if held.snapshot is None or now - held.snapshot_at_s > max_staleness_s:
+                self._advance(cid, held, self._read_pointer(cid, held))
+                held.snapshot_at_s = now
+            if held.snapshot is None:
+                raise Corrupt(f"no snapshot was loaded collection={cid}")
+            return held.snapshot
+
+    def _own_writes_in(self, cid: CollectionId, held: _Held, level: ReadLevel) -> bool:
+        """Whether every write of this process is in what ``level`` would answer from."""
+        pending = self._pending(cid)
+        if not pending:
+            return True
+        state = held.full if level is ReadLevel.INDEX_AND_BOUNDED_WAL else held.snapshot
+        if state is None:
+            return False
+        seen = {delta for delta in pending if delta in state.manifest.folded}
+        if seen:
+            self._forget(cid, seen)
+        return all(delta in seen or delta in state.overlay for delta in pending)
+
+    # -- the default level ---------------------------------------------------------------------------------------------
+
+    def _refresh(self, cid: CollectionId, *, force: bool = False) -> State:
+        """The newest state. Concurrent callers share one whose requests began after they came."""
+        held = self._hold(cid)
+        came_s = self._clock.monotonic_s()
+        with held.lock:
+            if not force and held.full is not None and held.full_at_s > came_s:
+                return held.full
+            for attempt in range(_RESTARTS_MAX):
+                began_s = self._clock.monotonic_s()
+                try:
+                    listed, pointer = self._list_then_pointer(cid, held, whole=force or attempt > 0)
+                    self._advance(cid, held, pointer)
+                    held.full = self._lay_over(cid, held, listed)
+                except Swept:
+                    continue
+                held.full_at_s = held.snapshot_at_s = began_s
+                return held.full
+        raise Corrupt(
+            f"what the current version names is missing collection={cid}", hint="`chromalith snapshot list` shows the versions that are whole"
+        )
+
+    def _list_then_pointer(self, cid: CollectionId, held: _Held, *, whole: bool) -> tuple[list[Listed], Pointer]:
+        if self._store.settle_s > 0:  # remote: the requests' latency is worth a thread
+            began_s = self._clock.monotonic_s()
+            pointer = self._pool.submit(self._read_pointer, cid, held, whole=whole)
+            listed = list_deltas(self._store, cid)
+            found = pointer.result()
+            if self._clock.monotonic_s() - began_s <= PARALLEL_READ_MAX_S:
+                return listed, found
+        listed = list_deltas(self._store, cid)
+        return listed, self._read_pointer(cid, held, whole=whole)
+
+    def _read_pointer(self, cid: CollectionId, held: _Held, *, whole: bool = False) -> Pointer:
+        if held.pointer is None:
+            self._collections.known(cid) or self._collections.get(cid)  # a collection that never was: NotFound, not Corrupt
+        if held.pointer is None or whole:
+            return read_pointer(self._store, cid)
+        return read_pointer_if_changed(self._store, cid, held.pointer)
+
+    def _advance(self, cid: CollectionId, held: _Held, pointer: Pointer) -> None:
+        """Load the manifest that ``pointer`` names, if it is another than the held one."""
+        if held.manifest is not None and held.pointer is not None and pointer.manifest_key == held.pointer.manifest_key:
+            held.pointer = pointer
+            return
+        try:
+            manifest = read_manifest(self._store, pointer.manifest_key)
+        except NotFound as error:
+            raise Swept(f"the manifest was swept key={pointer.manifest_key}") from error
+        held.pointer, held.manifest = pointer, manifest
+        held.overlay = Overlay(next_seq=manifest.next_seq)
+        held.full = None
+        kept = {segment.id for segment in manifest.segments}
+        held.segments = {job: hydrated for job, hydrated in held.segments.items() if job in kept}
+        named = {segment.deletes.id for segment in manifest.segments if segment.deletes is not None}
+        held.deletes = {job: rows for job, rows in held.deletes.items() if job in named}
+        held.snapshot = self._state_of(manifest, held.overlay, held, self._space(cid))
+
+    def _lay_over(self, cid: CollectionId, held: _Held, listed: Sequence[Listed]) -> State:
+        manifest = held.manifest
+        if manifest is None:
+            raise Corrupt(f"no manifest was loaded collection={cid}")
+        quarantined = {q.delta for q in manifest.quarantined}
+        wanted = [d.id for d in in_order(d for d in listed if d.id not in manifest.folded) if str(d.id) not in quarantined]
+        if held.full is not None and held.overlay.deltas == tuple(wanted):
+            return held.full
+        overlay = held.overlay if held.overlay.extends(wanted) else Overlay(next_seq=manifest.next_seq)
+        new = self._deltas.read(cid, wanted[len(overlay.deltas) :], self._pool)
+        segments = [self._hydrated(held, cid, segment) for segment in manifest.segments]
+        deletes = [self._dead_rows(held, cid, segment) for segment in manifest.segments] if new else []
+        held.overlay = extend(overlay, [(delta.id, delta.operations) for delta in new], segments, deletes) if new else overlay
+        return self._state_of(manifest, held.overlay, held, self._space(cid))
+
+    # -- states --------------------------------------------------------------------------------------------------------
+
+    def _state_of(self, manifest: Manifest, overlay: Overlay, held: _Held, space: str) -> State:
+        cid = manifest.collection
+        overlay_part = once(overlay.part)
+
+        @once
+        def parts() -> Sequence[Part]:
+            result: list[Part] = []
+            for position, segment in enumerate(manifest.segments):
+                dead = self._dead_rows(held, cid, segment)
+                superseded = overlay.superseded.get(position)
+                live = None
+                if len(dead) or superseded:
+                    live = np.ones(segment.rows, np.bool_)
+                    live[dead] = False
+                    live[list(superseded or ())] = False
+                result.append(SegmentPart(self._hydrated(held, cid, segment), live))
+            on_top = overlay_part()
+            return result if on_top is None else [*result, on_top]
+
+        def count() -> int:
+            superseded = sum(len(rows) for rows in overlay.superseded.values())
+            return manifest.live - superseded + sum(record is not None for record in overlay.records.values())
+
+        def dimension() -> int | None:
+            if manifest.dimension is not None:
+                return manifest.dimension
+            on_top = overlay_part()
+            return None if on_top is None else on_top.dimension
+
+        return State(manifest, space, overlay.deltas, once(count), parts, dimension)
+
+    def _hold(self, cid: CollectionId) -> _Held:
+        with self._guard:
+            return self._held.setdefault(cid, _Held())
+
+    def _space(self, cid: CollectionId) -> str:
+        return (self._collections.known(cid) or self._collections.get(cid)).space
+
+    def _hydrated(self, held: _Held, cid: CollectionId, segment: Segment) -> HydratedSegment:
+        found = held.segments.get(segment.id)
+        if found is None:
+            found = held.segments.setdefault(segment.id, HydratedSegment(self._cache, cid, segment, self._space(cid)))
+        return found
+
+    def _dead_rows(self, held: _Held, cid: CollectionId, segment: Segment) -> npt.NDArray[np.uint32]:
+        ref = segment.deletes
+        if ref is None:
+            return NO_ROWS
+        if ref.id not in held.deletes:
+            key = layout.deletes_key(cid, segment.id, ref.id)
+            held.deletes[ref.id] = decode_deletes(self._cache.file(key, ref.file).read_bytes(), key)
+        return held.deletes[ref.id]
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._pool.shutdown(wait=False)
+
+
+class _DeltaCache:
+    """Decoded deltas, so that those which a new version left pending are not read again. The oldest go first."""
+
+    def __init__(self, store: Store, bytes_max: int) -> None:
+        self._store = store
+        self._bytes_max = bytes_max
+        self._lock = threading.Lock()
+        self._held: OrderedDict[DeltaId, tuple[Delta, int]] = OrderedDict()
+        self._bytes = 0
+
+    def read(self, cid: CollectionId, wanted: Sequence[DeltaId], pool: ThreadPoolExecutor) -> list[Delta]:
+        """Those deltas, in that order. Raises ``Swept`` if one is gone, ``Corrupt``, ``Invalid``."""
+        if len(wanted) < 2 or self._store.settle_s == 0:
+            return [self._one(cid, delta) for delta in wanted]
+        return list(pool.map(lambda delta: self._one(cid, delta), wanted))
+
+    def _one(self, cid: CollectionId, delta: DeltaId) -> Delta:
+        with self._lock:
+            if delta in self._held:
+                return self._held[delta][0]
+        key = layout.delta_key(cid, delta)
+        try:
+            body = self._store.get(key).body
+        except NotFound as error:
+            raise Swept(f"a delta was swept while it was needed key={key}") from error
+        decoded = decode_delta(cid, delta, body)
+        with self._lock:
+            if delta not in self._held:
+                self._held[delta] = (decoded, len(body))
+                self._bytes += len(body)
+            while self._bytes > self._bytes_max and len(self._held) > 1:
+                self._bytes -= self._held.popitem(last=False)[1][1]
+        return decoded

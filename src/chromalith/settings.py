@@ -1,0 +1,36 @@
+"""Settings from the environment, with their defaults: one table for people (``chromalith config``) and code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from chromalith.engine.index import INDEX_THRESHOLD
+from chromalith.errors import Invalid
+from chromalith.store.cache import SIZE_BYTES_MAX
+
+
+def _cache_dir() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "chromalith"
+
+
+class Settings(BaseSettings):
+    """Every setting can be given as an environment variable: ``CHROMALITH_`` and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="CHROMALITH_", extra="ignore", frozen=True)
+
+    store: str | None = Field(default=None, description="URL of the store, where a command gets no --store")
+    cache_dir: Path = Field(default_factory=_cache_dir, description="where segments are hydrated to; safe to delete")
+    cache_bytes_max: int = Field(default=SIZE_BYTES_MAX, ge=0, description="size of the cache, bytes")
+    index_threshold: int = Field(default=INDEX_THRESHOLD, ge=1, description="rows at which a segment gets a vector index")
+    stock_snapshot: bool = Field(default=False, description="publish a stock Chroma directory beside each version")
+
+    def store_or_fail(self) -> str:
+        """The store's URL. Raises ``Invalid`` if none is set."""
+        if self.store is None:
+            raise Invalid("no store was named", hint="give --store URL, or set CHROMALITH_STORE")
+        return self.store

@@ -1,0 +1,160 @@
+"""A local cache of immutable objects: hash-checked when they arrive, placed by atomic rename, bounded in size.
+
+Safe between threads and processes: a file appears under its final name only when it is whole and has the right hash, and two
+that hydrate the same object write the same bytes. Nothing here is ever the only copy.
+
+Files that are *derived* from objects (decoded vectors, exploded metadata) live beside them, and are made again when they are missing.
+What was used longest ago goes first when the cache is over its size. A file that is open or mapped survives its own
+removal, as POSIX has it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from chromalith.clock import Clock
+from chromalith.errors import Corrupt, NotFound
+from chromalith.model.manifest import FileRef
+from chromalith.store.port import Store
+
+SIZE_BYTES_MAX = 20 * 2**30
+PART_BYTES = 8 * 2**20  # S3's own advice for ranged GETs is 8 to 16 MiB
+THREADS = 8
+
+
+class Swept(NotFound):
+    """An object that a manifest names is gone: whoever read that manifest is behind, and must read again."""
+
+
+class Cache:
+    """Objects of one store as local files.
+
+    Args:
+        store: where they come from.
+        directory: where they go; one cache serves many stores.
+        clock: for names of temporary files.
+        size_bytes_max: the bound, over all stores in ``directory``.
+    """
+
+    def __init__(self, store: Store, directory: Path, clock: Clock, *, size_bytes_max: int = SIZE_BYTES_MAX) -> None:
+        self._store = store
+        self._root = directory
+        self._home = directory / hashlib.sha256(store.url.encode()).hexdigest()[:32]
+        self._clock = clock
+        self._size_max = size_bytes_max
+        self._pool = ThreadPoolExecutor(THREADS, "chromalith-hydrate")
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    @property
+    def store(self) -> Store:
+        """The store that is cached."""
+        return self._store
+
+    def file(self, key: str, ref: FileRef) -> Path:
+        """The local copy of an object; downloaded if there is none.
+
+        Raises ``Corrupt`` if the store's bytes are not those that ``ref`` promises, ``Swept`` if the object is gone.
+        """
+        path = self._home / key
+        with self._lock(key):
+            if not self._whole(path, ref.size):
+                self._place(path, self._download(key, ref))
+        return path
+
+    def files(self, wanted: Mapping[str, FileRef]) -> dict[str, Path]:
+        """Several objects, downloaded in parallel."""
+        if len(wanted) < 2:
+            return {key: self.file(key, ref) for key, ref in wanted.items()}
+        # Threads of their own: downloads of parts wait in self._pool, and must not wait for themselves.
+        with ThreadPoolExecutor(min(THREADS, len(wanted)), "chromalith-hydrate-files") as pool:
+            return dict(zip(wanted, pool.map(lambda item: self.file(*item), wanted.items()), strict=True))
+
+    def derived(self, key: str, name: str, build: Callable[[Path], None]) -> Path:
+        """The file ``name`` derived from the object at ``key``; ``build`` writes it to the path that it is given, if there is none."""
+        path = (self._home / key).with_name(name)
+        with self._lock(str(path)):
+            if path.exists():
+                os.utime(path)
+                return path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._temporary(path)
+            try:
+                build(temporary)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        self._evict(keep=path)
+        return path
+
+    def _lock(self, name: str) -> threading.Lock:
+        with self._guard:
+            return self._locks.setdefault(name, threading.Lock())
+
+    def _temporary(self, path: Path) -> Path:
+        return path.with_name(f".{path.name}.{self._clock.random_hex(16)}.tmp")
+
+    def _whole(self, path: Path, size: int) -> bool:
+        try:
+            if path.stat().st_size != size:
+                return False
+            os.utime(path)  # used now: evicted last
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _download(self, key: str, ref: FileRef) -> bytes:
+        try:
+            body = self._fetch(key, ref)
+        except NotFound as error:
+            raise Swept(f"an object was swept while it was needed key={key}") from error
+        if not ref.holds(body):
+            raise Corrupt(
+                f"a stored object is not what its manifest says key={key} size={len(body)} expected={ref.size}",
+                hint="older versions may still be whole: see `chromalith snapshot list`",
+            )
+        return body
+
+    def _fetch(self, key: str, ref: FileRef) -> bytes:
+        if ref.size <= 2 * PART_BYTES:
+            return self._store.get(key).body
+        starts = range(0, ref.size, PART_BYTES)
+        parts = self._pool.map(lambda start: self._store.get_range(key, start, min(start + PART_BYTES, ref.size)), starts)
+        return b"".join(parts)
+
+    def _place(self, path: Path, body: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._temporary(path)
+        try:
+            temporary.write_bytes(body)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._evict(keep=path)
+
+    def _evict(self, keep: Path) -> None:
+        """Remove what was used longest ago until the cache is within its size; ``keep`` stays."""
+        found = []
+        for path in self._root.rglob("*"):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue  # another process evicts too
+            if path.is_file():
+                found.append((status.st_mtime_ns, status.st_size, path))
+        total = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found):
+            if total <= self._size_max:
+                return
+            if path != keep:
+                path.unlink(missing_ok=True)
+                total -= size
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._pool.shutdown(wait=False)

