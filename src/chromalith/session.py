@@ -54,7 +54,7 @@ class Session:
         self._own = OwnWrites()
         self.writer = DeltaWriter(store, self.collections, clock, self._own)
         self.reader = CollectionReader(
-            store, self.collections, self.cache, clock, pending=self._own.pending, forget=self._own.forget
+            store, self.collections, self.cache, clock, pending=self._own.pending, forget=self._own.forget, saw=self.writer.saw
         )
 
     def view(self, cid: CollectionId, level: ReadLevel | None = None) -> View:

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from chromalith.clock import SYSTEM_CLOCK, Clock
-from chromalith.compact.compactor import CompactionSettings, Compactor, Outcome
+from chromalith.compact.compactor import CompactionSettings, Outcome
 from chromalith.coord.catalog import Named
 from chromalith.errors import NotFound
 from chromalith.model.ids import CollectionId

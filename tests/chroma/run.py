@@ -35,7 +35,12 @@ DIFFERENCES = HERE / "differences.toml"
 API = ("test_api.py", "api", "test_client.py", "client", "test_chroma.py")
 """The suites of the client API: 551 tests with chromadb 1.5.9."""
 PROPERTIES_SHORT = ("property/test_collections.py",)
-PROPERTIES = ("property/test_collections.py", "property/test_embeddings.py", "property/test_filtering.py", "property/test_add.py")
+PROPERTIES = (
+    "property/test_collections.py",
+    "property/test_embeddings.py",
+    "property/test_filtering.py",
+    "property/test_add.py",
+)
 """Hypothesis suites, under Chroma's preset ``fast``: 50 examples each."""
 
 TIMEOUT_S = {"short": 420, "full": 1_800}
@@ -57,14 +62,19 @@ def main() -> int:
     suite = "stock" if options.stock else "ours"
     python = Path(options.python)
     if not python.exists():
-        print(f"no such interpreter: {python}\nhint: make the suite's environment first: make .venv-chroma", file=sys.stderr)
+        print(
+            f"no such interpreter: {python}\nhint: make the suite's environment first: make .venv-chroma",
+            file=sys.stderr,
+        )
         return 2
     groups = [API, PROPERTIES_SHORT] if options.short else [API, *((each,) for each in PROPERTIES)]
     if options.tests:
         groups = [tuple(options.tests)]
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chroma-suite-") as scratch:
-        outcomes = run(python, suite, groups, Path(scratch), options.jobs, TIMEOUT_S["short" if options.short else "full"])
+        outcomes = run(
+            python, suite, groups, Path(scratch), options.jobs, TIMEOUT_S["short" if options.short else "full"]
+        )
     counted = Counter(each["outcome"] for each in outcomes.values())
     print(f"{suite}: {_counts(counted)} in {time.monotonic() - began:.0f} s")
     if not outcomes:
@@ -117,7 +127,11 @@ def _start(
         "ANONYMIZED_TELEMETRY": "False",
     }
     command = [str(python), "-m", "pytest", "-c", str(HERE / "suite.ini"), f"--rootdir={tests.parent.parent}"]
-    command += ["-p", "chroma_plugin", *(str(tests / each.split("::")[0]) + each[len(each.split("::")[0]) :] for each in group)]
+    command += [
+        "-p",
+        "chroma_plugin",
+        *(str(tests / each.split("::")[0]) + each[len(each.split("::")[0]) :] for each in group),
+    ]
     return subprocess.Popen(command, cwd=cwd, env=environment)
 
 
@@ -147,7 +161,9 @@ def _judge(outcomes: Outcomes, *, partial: bool, files: Sequence[str]) -> int:
     for title, lines in (("differences, as listed", listed), ("to look at", stale), ("NOT AS EXPECTED", wrong)):
         if lines:
             print(f"\n{title}:", *lines, sep="\n  ")
-    print(f"\n{len(outcomes)} tests: {len(wrong)} not as expected, {len(listed)} listed differences, {len(stale)} to look at")
+    print(
+        f"\n{len(outcomes)} tests: {len(wrong)} not as expected, {len(listed)} listed differences, {len(stale)} to look at"
+    )
     counted = Counter(each["outcome"] for each in outcomes.values())
     passed, failed = counted["passed"] + counted["xpassed"], len(wrong)
     print(f"{passed} passed, {failed} failed, {counted['skipped'] + counted['xfailed']} skipped")
@@ -193,7 +209,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="the quick half, for `make test`")
     parser.add_argument("--stock", action="store_true", help="run on stock Chroma and record the baseline")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time (default 2)")
-    parser.add_argument("--python", default=os.environ.get("CHROMA_SUITE_PYTHON", str(ROOT / ".venv-chroma/bin/python")))
+    parser.add_argument(
+        "--python", default=os.environ.get("CHROMA_SUITE_PYTHON", str(ROOT / ".venv-chroma/bin/python"))
+    )
     parser.add_argument("tests", nargs="*", help="run only these, as paths under chromadb/test")
     return parser.parse_args()
 

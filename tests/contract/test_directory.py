@@ -19,6 +19,7 @@ from chromalith.errors import Invalid, NotFound
 from chromalith.store import directory
 from chromalith.store.directory import DirectoryStore
 from chromalith.store.port import Absent, Matches, PreconditionFailed
+from chromalith.store.posix import ChangeLock
 from chromalith.testing.contract import MANY
 
 INCREMENT = """
@@ -199,6 +200,24 @@ from chromalith.store.directory import DirectoryStore
 time.sleep(0.3)
 print(json.dumps([entry.key for page in DirectoryStore(sys.argv[1], SYSTEM_CLOCK).list("") for entry in page]))
 """
+
+
+def test_a_listing_looks_again_when_something_changed_meanwhile(tmp_path: Path) -> None:
+    lock = ChangeLock(str(tmp_path / "lock"), SYSTEM_CLOCK)
+    with lock.changing():
+        pass
+    looks = 0
+
+    def look() -> int:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            with lock.changing():
+                pass
+        return looks
+
+    assert lock.snapshot(look) == 2
+    assert lock.snapshot(look) == 3, "in quiet times one look is enough"
 
 
 def test_a_key_cannot_be_both_an_object_and_a_folder(tmp_path: Path) -> None:

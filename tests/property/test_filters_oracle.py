@@ -78,7 +78,7 @@ def part_of(records: list[tuple[dict[str, Any] | None, str | None]]) -> ArrowPar
     )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     records=RECORDS,
     filters=st.lists(
@@ -110,3 +110,35 @@ def test_filters_select_what_chroma_selects(oracle: Any, records: Any, filters: 
             continue
         found = [f"r{row}" for _, row in select([part], where=where, where_document=where_document)]
         assert found == expected, (where, where_document, records)
+
+
+# Pieces of patterns, joined at random: most are patterns, some are not, and both sides must agree on which.
+PIECES = st.sampled_from(
+    ["a", "b", "é", "日", "x", ".", "^", "$", "|", "(", ")", "(?:", "*", "+", "?", "{2}", "{1,}", r"\d", r"\D", r"\w", r"\W",
+     r"\s", r"\S", r"\b", r"\B", "[ab]", "[^a]", r"[\wé-]", r"[^\s]", r"[\W_]", r"\n", r"\.", "(?i)", "(?s)", "(?m)", "%", "]",
+     r"\x61", r"\u{e9}", "[a-é]", "²", "[[:digit:]]", r"\pL", r"\P{Lu}", "A", "_"]
+)  # fmt: skip
+ANY_TEXT = st.lists(
+    st.sampled_from(["a", "b", "A", "é", "É", "e\u0301", "日", "x", "²", "٣", "_", " ", "\n", "\u00a0", "%", "-", "1", "\u200d"]),
+    max_size=5,
+).map("".join)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    documents=st.lists(ANY_TEXT, min_size=1, max_size=12),
+    patterns=st.lists(st.lists(PIECES, min_size=1, max_size=6).map("".join), min_size=10, max_size=20),
+)
+def test_patterns_match_what_chroma_s_match(oracle: Any, documents: list[str], patterns: list[str]) -> None:
+    """Whatever pattern is accepted means what it means in Chroma; what Chroma refuses is never accepted."""
+    collection = oracle.create_collection(f"oracle-{oracle.count_collections()}", embedding_function=None)
+    ids = [f"r{i}" for i in range(len(documents))]
+    collection.add(ids=ids, embeddings=[[1.0, 0.0]] * len(ids), documents=documents)
+    part = part_of([(None, document) for document in documents])
+    for pattern in patterns:
+        try:
+            found = [f"r{row}" for _, row in select([part], where_document={"$regex": pattern})]
+        except Invalid:
+            continue  # refused: at worst less than Chroma has, never something else
+        expected = collection.get(where_document={"$regex": pattern}, include=[])["ids"]
+        assert found == expected, (pattern, documents)

@@ -127,6 +127,14 @@ def test_packages_only_re_export(path: Path) -> None:
         assert is_re_export(node), f"{shown(path)}:{node.lineno} does more than re-export"
 
 
+def test_every_package_is_one() -> None:
+    """A folder of modules below the root has an ``__init__.py``: import-linter does not see into one that has none."""
+    bare = {
+        shown(path.parent) for path in PRODUCT if path.parent != PACKAGE and not (path.parent / "__init__.py").exists()
+    }
+    assert not bare
+
+
 def is_re_export(node: ast.stmt) -> bool:
     """Docstring, import, ``__all__``, ``__version__``, a type-checking block of imports, or the lazy ``__getattr__``."""
     match node:

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
-from chromadb.api.types import DeleteResult, GetResult, Include, IndexingStatus, QueryResult
+from chromadb.api.types import GetResult, Include, IndexingStatus, QueryResult
 from chromadb.errors import InternalError, InvalidArgumentError
 
 from chromalith.client.errors import WRONG_DIMENSION, WrongDimension, chroma_errors
@@ -29,6 +29,9 @@ from chromalith.errors import ChromalithError
 from chromalith.model.ids import CollectionId
 from chromalith.read.reader import ReadLevel
 from chromalith.read.view import View
+
+if TYPE_CHECKING:
+    from chromadb.api.types import DeleteResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class DataVerbs:
             gone = list(dict.fromkeys(ids or ()))
             if gone:
                 self._opened.writer.write(key, "delete", gone)
-        return DeleteResult(deleted=len(gone))
+        return {"deleted": len(gone)}  # DeleteResult, a TypedDict that Chroma 1.5.2 does not have
 
     # Reads ---------------------------------------------------------------------------------------------------------
 

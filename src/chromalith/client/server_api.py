@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from uuid import UUID
 
 import chromadb
@@ -31,6 +31,7 @@ from chromadb.api.types import (
 )
 from chromadb.auth import UserIdentity
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings, System
+from chromadb.errors import InvalidArgumentError
 from chromadb.types import Collection as CollectionModel
 from chromadb.types import Database, Tenant
 from overrides import override
@@ -41,7 +42,6 @@ from chromalith.client.errors import chroma_errors
 from chromalith.client.opened_store import OpenedStore
 from chromalith.client.stock_rules import StockRules
 from chromalith.clock import SYSTEM_CLOCK
-from chromalith.errors import Invalid
 from chromalith.read.reader import ReadLevel as Level
 from chromalith.store.memory import MemoryStore
 from chromalith.store.url import open_store
@@ -53,13 +53,8 @@ if TYPE_CHECKING:
 RECORDS_MAX = 10_000
 """Records in one call: a delta is one object, put in one request."""
 
-_LEVELS = {
-    ReadLevel.INDEX_AND_WAL: Level.INDEX_AND_WAL,
-    ReadLevel.INDEX_AND_BOUNDED_WAL: Level.INDEX_AND_BOUNDED_WAL,
-    ReadLevel.INDEX_ONLY: Level.INDEX_ONLY,
-}
-
 Opener = Callable[[], OpenedStore]
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class OpeningSystem(System):
@@ -88,6 +83,15 @@ def opener_of(settings: Settings) -> Opener:
     return open_it
 
 
+def verb(method: Method) -> Method:
+    """Mark a method as an override, for Chroma's metaclass, which insists on it.
+
+    The decorator of the ``overrides`` package fails where there is nothing to override, and an older Chroma lacks some verbs.
+    """
+    method.__override__ = True  # type: ignore[attr-defined]
+    return method
+
+
 class ChromalithAPI(ServerAPI):
     """See the module's docstring. Safe to share between threads, not between processes."""
 
@@ -98,7 +102,7 @@ class ChromalithAPI(ServerAPI):
 
     # Lifecycle -----------------------------------------------------------------------------------------------------
 
-    @override
+    @verb
     def start(self) -> None:
         super().start()
         if self._opened is None:
@@ -106,7 +110,7 @@ class ChromalithAPI(ServerAPI):
             self._catalog_verbs = CatalogVerbs(self._opened.catalog, StockRules())
             self._data_verbs = DataVerbs(self._opened, RECORDS_MAX)
 
-    @override
+    @verb
     def stop(self) -> None:
         super().stop()
         if self._opened is not None:
@@ -132,10 +136,10 @@ class ChromalithAPI(ServerAPI):
 
     def _running_store(self) -> OpenedStore:
         if self._opened is None:
-            raise Invalid("the client is closed", hint="open a new one")
+            raise InvalidArgumentError("the client is closed (hint: open a new one)")
         return self._opened
 
-    @override
+    @verb
     def reset(self) -> bool:
         if not self._system.settings.allow_reset:
             raise ValueError(
@@ -148,61 +152,61 @@ class ChromalithAPI(ServerAPI):
         self._data_verbs = DataVerbs(self._running_store(), RECORDS_MAX)
         return True
 
-    @override
+    @verb
     def heartbeat(self) -> int:
         return self._running_store().clock.now_us() * 1_000
 
-    @override
+    @verb
     def get_version(self) -> str:
         return chromadb.__version__
 
-    @override
+    @verb
     def get_settings(self) -> Settings:
         return self._system.settings
 
-    @override
+    @verb
     def get_max_batch_size(self) -> int:
         return RECORDS_MAX
 
-    @override
+    @verb
     def get_user_identity(self) -> UserIdentity:
         return UserIdentity(user_id="", tenant=DEFAULT_TENANT, databases=[DEFAULT_DATABASE])
 
     # Tenants and databases -----------------------------------------------------------------------------------------
 
-    @override
+    @verb
     def create_database(self, name: str, tenant: str = DEFAULT_TENANT) -> None:
         self._writable_catalog.create_database(name, tenant)
 
-    @override
+    @verb
     def get_database(self, name: str, tenant: str = DEFAULT_TENANT) -> Database:
         return self._catalog.get_database(name, tenant)
 
-    @override
+    @verb
     def delete_database(self, name: str, tenant: str = DEFAULT_TENANT) -> None:
         self._writable_catalog.delete_database(name, tenant)
 
-    @override
+    @verb
     def list_databases(
         self, limit: int | None = None, offset: int | None = None, tenant: str = DEFAULT_TENANT
     ) -> Sequence[Database]:
         return self._catalog.list_databases(tenant, limit, offset)
 
-    @override
+    @verb
     def create_tenant(self, name: str) -> None:
         self._writable_catalog.create_tenant(name)
 
-    @override
+    @verb
     def get_tenant(self, name: str) -> Tenant:
         return self._catalog.get_tenant(name)
 
     # Collections ---------------------------------------------------------------------------------------------------
 
-    @override
+    @verb
     def count_collections(self, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE) -> int:
         return self._catalog.count_collections(tenant, database)
 
-    @override
+    @verb
     def list_collections(
         self,
         limit: int | None = None,
@@ -212,7 +216,7 @@ class ChromalithAPI(ServerAPI):
     ) -> Sequence[CollectionModel]:
         return self._catalog.list_collections(limit, offset, tenant, database)
 
-    @override(check_signature=False)
+    @verb
     def create_collection(
         self,
         name: str,
@@ -227,7 +231,7 @@ class ChromalithAPI(ServerAPI):
             name, schema, configuration, metadata, get_or_create, tenant, database
         )
 
-    @override(check_signature=False)
+    @verb
     def get_or_create_collection(
         self,
         name: str,
@@ -239,23 +243,23 @@ class ChromalithAPI(ServerAPI):
     ) -> CollectionModel:
         return self._writable_catalog.create_collection(name, schema, configuration, metadata, True, tenant, database)
 
-    @override(check_signature=False)
+    @verb
     def get_collection(
         self, name: str, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE
     ) -> CollectionModel:
         return self._catalog.get_collection(name, tenant, database)
 
-    @override(check_signature=False)
+    @verb
     def get_collection_by_id(
         self, collection_id: UUID, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE
     ) -> CollectionModel:
         return self._catalog.get_collection_by_id(collection_id, tenant, database)
 
-    @override
+    @verb
     def delete_collection(self, name: str, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE) -> None:
         self._writable_catalog.delete_collection(name, tenant, database)
 
-    @override(check_signature=False)
+    @verb
     def _modify(
         self,
         id: UUID,
@@ -269,7 +273,7 @@ class ChromalithAPI(ServerAPI):
 
     # Records -------------------------------------------------------------------------------------------------------
 
-    @override(check_signature=False)
+    @verb
     def _add(
         self,
         ids: IDs,
@@ -283,7 +287,7 @@ class ChromalithAPI(ServerAPI):
     ) -> bool:
         return self._data.write("add", collection_id, Columns(ids, embeddings, metadatas, documents, uris))
 
-    @override(check_signature=False)
+    @verb
     def _update(
         self,
         collection_id: UUID,
@@ -297,7 +301,7 @@ class ChromalithAPI(ServerAPI):
     ) -> bool:
         return self._data.write("update", collection_id, Columns(ids, embeddings, metadatas, documents, uris))
 
-    @override(check_signature=False)
+    @verb
     def _upsert(
         self,
         collection_id: UUID,
@@ -311,7 +315,7 @@ class ChromalithAPI(ServerAPI):
     ) -> bool:
         return self._data.write("upsert", collection_id, Columns(ids, embeddings, metadatas, documents, uris))
 
-    @override(check_signature=False)
+    @verb
     def _delete(
         self,
         collection_id: UUID,
@@ -324,7 +328,7 @@ class ChromalithAPI(ServerAPI):
     ) -> DeleteResult:
         return self._data.delete(collection_id, ids, where, where_document, limit)
 
-    @override(check_signature=False)
+    @verb
     def _count(
         self,
         collection_id: UUID,
@@ -332,9 +336,9 @@ class ChromalithAPI(ServerAPI):
         database: str = DEFAULT_DATABASE,
         read_level: ReadLevel = ReadLevel.INDEX_AND_WAL,
     ) -> int:
-        return self._data.count(collection_id, _LEVELS[read_level])
+        return self._data.count(collection_id, Level[read_level.name])
 
-    @override(check_signature=False)
+    @verb
     def _peek(
         self,
         collection_id: UUID,
@@ -344,7 +348,7 @@ class ChromalithAPI(ServerAPI):
     ) -> GetResult:
         return self._data.get(collection_id, None, None, None, n, 0, IncludeMetadataDocumentsEmbeddings)
 
-    @override(check_signature=False)
+    @verb
     def _get(
         self,
         collection_id: UUID,
@@ -359,7 +363,7 @@ class ChromalithAPI(ServerAPI):
     ) -> GetResult:
         return self._data.get(collection_id, ids, where, where_document, limit, offset, include)
 
-    @override(check_signature=False)
+    @verb
     def _query(
         self,
         collection_id: UUID,
@@ -374,7 +378,7 @@ class ChromalithAPI(ServerAPI):
     ) -> QueryResult:
         return self._data.query(collection_id, query_embeddings, ids, n_results, where, where_document, include)
 
-    @override(check_signature=False)
+    @verb
     def _get_indexing_status(
         self, collection_id: UUID, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE
     ) -> IndexingStatus:
@@ -382,27 +386,27 @@ class ChromalithAPI(ServerAPI):
 
     # What Chroma has and this release has not ----------------------------------------------------------------------
 
-    @override(check_signature=False)
+    @verb
     def _fork(self, *arguments: Any, **named: Any) -> CollectionModel:
         return not_yet("forking a collection")
 
-    @override(check_signature=False)
+    @verb
     def _fork_count(self, *arguments: Any, **named: Any) -> int:
         return not_yet("counting forks")
 
-    @override(check_signature=False)
+    @verb
     def _search(self, *arguments: Any, **named: Any) -> SearchResult:
         return not_yet("hybrid search", "use query()")
 
-    @override(check_signature=False)
+    @verb
     def attach_function(self, *arguments: Any, **named: Any) -> tuple[AttachedFunction, bool]:
         return not_yet("attaching functions")
 
-    @override(check_signature=False)
+    @verb
     def get_attached_function(self, *arguments: Any, **named: Any) -> AttachedFunction:
         return not_yet("attaching functions")
 
-    @override(check_signature=False)
+    @verb
     def detach_function(self, *arguments: Any, **named: Any) -> bool:
         return not_yet("attaching functions")
 

@@ -72,7 +72,7 @@ class StockRules:
             try:
                 scratch = self._recreate(engine, found)
                 engine._modify(scratch, new_name, _plain(new_metadata), new_configuration)
-                changed = _definition(engine.get_collection_by_id(scratch))
+                changed = _definition(engine.list_collections()[0])  # the only one, by whatever name
             finally:
                 self._empty(engine)
         metadata = found.metadata if new_metadata is None else changed.metadata

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from chromalith.clock import Clock
@@ -31,11 +32,11 @@ from chromalith.coord.listing import list_deltas
 from chromalith.coord.pointer import Current, LostRace, Published, UnknownEnding, publish, read_current
 from chromalith.engine.index import INDEX_THRESHOLD, IndexConfig
 from chromalith.engine.space import check_space
-from chromalith.errors import Conflict, NotFound, Unknown
+from chromalith.errors import Conflict, Invalid, NotFound, Unknown
 from chromalith.model import layout
 from chromalith.model.ids import CollectionId
 from chromalith.model.manifest import Manifest
-from chromalith.model.order import Listed, in_order, settled_prefix
+from chromalith.model.order import Listed, pending, settled_prefix
 from chromalith.model.plan import MergePolicy, plan_merges
 from chromalith.store.cache import Swept
 from chromalith.store.port import Store
@@ -132,7 +133,8 @@ class Compactor:
         found: dict[CollectionId, None] = {}
         for page in self._store.list(layout.DELTA_ROOT):
             for entry in page:
-                found[layout.parse_delta_key(entry.key)[0]] = None
+                with suppress(Invalid):  # not written by us: it must not keep the others from being compacted
+                    found[layout.parse_delta_key(entry.key)[0]] = None
         return list(found)
 
     def run_once(self, cid: CollectionId) -> Outcome:
@@ -145,6 +147,8 @@ class Compactor:
             Corrupt, Unavailable: from the store.
         """
         outcome = Outcome(cid)
+        # A collection that never was, or is gone with its pointer, is NotFound; only of one that exists is a missing pointer Corrupt.
+        self._collections.known(cid) or self._collections.get(cid)
         for _ in range(RACES_MAX):
             try:
                 ended = self._fold_and_sweep(cid, outcome)
@@ -233,9 +237,12 @@ class Compactor:
                 return
             date_us = announce(self._store, cid, self._owner, self._clock)
             writer = self._writer(current)
-            merged = write_merge(self._store, writer, current.manifest, groups[0])
-            if not self._publish_merge(cid, merged, writer, date_us, outcome):
-                return
+            try:
+                merged = write_merge(self._store, writer, current.manifest, groups[0])
+                if not self._publish_merge(cid, merged, writer, date_us, outcome):
+                    return
+            except Swept:
+                return  # another compactor was faster
 
     def _publish_merge(
         self, cid: CollectionId, merged: Merged, writer: SegmentWriter, date_us: int, outcome: Outcome
@@ -267,8 +274,7 @@ class Compactor:
 
 
 def _unfolded(listed: Sequence[Listed], manifest: Manifest) -> list[Listed]:
-    quarantined = {q.delta for q in manifest.quarantined}
-    return in_order(d for d in listed if d.id not in manifest.folded and str(d.id) not in quarantined)
+    return pending(listed, manifest.folded, {q.delta for q in manifest.quarantined})
 
 
 def sweepable(current: Current, listed: Sequence[Listed], date_us: int, grace_s: float) -> list[Listed]:

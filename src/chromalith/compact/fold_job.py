@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from chromalith.clock import Clock
 from chromalith.compact.lookup import SegmentLookup
+from chromalith.compact.segment_reader import read_deletes
 from chromalith.compact.segment_writer import SegmentWriter
 from chromalith.coord.pointer import Current
 from chromalith.errors import Corrupt, Invalid
@@ -37,11 +37,10 @@ from chromalith.model.manifest import Manifest, Quarantined, Segment
 from chromalith.model.operation import Operations
 from chromalith.model.order import Listed
 from chromalith.model.record import Record, Stored
-from chromalith.model.segment import decode_deletes, digests, segment_table
+from chromalith.model.segment import digests, segment_table
 from chromalith.store.port import Store
 
 SETTLED_AFTER_US = 120_000_000  # twice the sweep's grace of folded deltas: nothing asks any more when such a version was published
-NO_ROWS: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +85,10 @@ class FoldJob:
         if not deltas and not quarantined:
             return None
         batches = [delta.operations for delta in deltas if delta.operations is not None]
-        dead = {s.id: self._dead(s) for s in self.current.manifest.segments}
+        manifest = self.current.manifest
+        dead = {s.id: read_deletes(self.store, manifest.collection, s) for s in manifest.segments}
         stored, records = self._look_up(batches, dead)
-        folded = fold({i: records.get(i) for i in stored}, batches, self.current.manifest.next_seq)
+        folded = fold({i: records.get(i) for i in stored}, batches, manifest.next_seq)
         written, removed = self._changes(folded.records, stored)
         return self._assemble(deltas, quarantined, batches, dead, written, removed, folded.next_seq)
 
@@ -126,12 +126,6 @@ class FoldJob:
             except Invalid as error:
                 return error
         raise AssertionError("unreachable")
-
-    def _dead(self, segment: Segment) -> npt.NDArray[np.uint32]:
-        if segment.deletes is None:
-            return NO_ROWS
-        key = layout.deletes_key(self.current.manifest.collection, segment.id, segment.deletes.id)
-        return decode_deletes(self.store.get(key).body, key)
 
     def _look_up(
         self, batches: Sequence[Operations], dead: dict[JobId, npt.NDArray[np.uint32]]

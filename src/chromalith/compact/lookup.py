@@ -6,13 +6,15 @@ ids and checksums only of those that do. Records are read by the row groups that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from chromalith.errors import Corrupt, Invalid
 from chromalith.model import layout
 from chromalith.model.ids import CollectionId
 from chromalith.model.manifest import Segment
@@ -52,29 +54,28 @@ class SegmentLookup:
         order = np.argsort(id_hash(candidates))
         wanted = id_hash(candidates)[order]
         names = {candidates[i] for i in order.tolist()}
-        parquet = self._open(layout.IDS_FILE)
         found: dict[str, Stored] = {}
-        groups = _groups_that_may_hold(parquet, wanted)
-        for group in groups:
-            hashes = parquet.read_row_group(group, columns=["id_hash"]).column(0).to_numpy()
-            rows = np.flatnonzero(np.isin(hashes, wanted))
-            if len(rows):
-                table = parquet.read_row_group(group, columns=_STORED_COLUMNS).take(pa.array(rows))
-                found |= self._stored(table, names)
+        with self._opened(layout.IDS_FILE) as parquet:
+            for group in _groups_that_may_hold(parquet, wanted):
+                hashes = parquet.read_row_group(group, columns=["id_hash"]).column(0).to_numpy()
+                rows = np.flatnonzero(np.isin(hashes, wanted))
+                if len(rows):
+                    table = parquet.read_row_group(group, columns=_STORED_COLUMNS).take(pa.array(rows))
+                    found |= self._stored(table, names)
         return found
 
     def records(self, rows: Sequence[int]) -> list[Record]:
         """The records at ``rows``, in ascending order of rows."""
         if not rows:
             return []
-        parquet = self._open(layout.RECORDS_FILE)
-        starts = np.cumsum([0] + [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)])
         ascending = np.sort(np.asarray(rows, np.int64))
-        groups = np.searchsorted(starts, ascending, "right") - 1
         result: list[Record] = []
-        for group in np.unique(groups).tolist():
-            table = parquet.read_row_group(group)
-            result += records_of(table, (ascending[groups == group] - starts[group]).tolist())
+        with self._opened(layout.RECORDS_FILE) as parquet:
+            starts = np.cumsum([0] + [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)])
+            groups = np.searchsorted(starts, ascending, "right") - 1
+            for group in np.unique(groups).tolist():
+                table = parquet.read_row_group(group)
+                result += records_of(table, (ascending[groups == group] - starts[group]).tolist())
         return result
 
     def _stored(self, table: pa.Table, names: set[str]) -> dict[str, Stored]:
@@ -90,10 +91,15 @@ class SegmentLookup:
         at = int(np.searchsorted(self._dead, row))
         return at < len(self._dead) and int(self._dead[at]) == row
 
-    def _open(self, name: str) -> pq.ParquetFile:
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[pq.ParquetFile]:
+        """One of the segment's files. Parts are read, so it is the checksums of its pages that are verified, not its SHA-256."""
         key = layout.segment_file_key(self._cid, self._segment.id, name)
         source = pa.PythonFile(RangedFile(self._store, key, self._segment.files[name].size), mode="r")
-        return pq.ParquetFile(source, pre_buffer=True)
+        try:
+            yield pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
+        except (pa.ArrowException, OSError, Invalid) as error:  # Invalid: a range behind the end of an object that was cut
+            raise Corrupt(f"a stored object is damaged key={key}", hint="see `chromalith snapshot list`") from error
 
 
 def _groups_that_may_hold(parquet: pq.ParquetFile, wanted: npt.NDArray[np.uint64]) -> list[int]:

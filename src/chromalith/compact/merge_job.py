@@ -1,7 +1,7 @@
 """The merge job: several segments rewritten as one, without their dead rows, up to the publish.
 
 A merge changes no record: ids, sequence numbers, hashes and bytes are copied, and the checksums of the total must not change (I4).
-It that loses the race to another publisher rebases (:mod:`chromalith.model.rebase`): it carries the deletes that arrived
+One that loses the race to another publisher rebases (:mod:`chromalith.model.rebase`): it carries the deletes that arrived
 meanwhile, or is abandoned; the segment that it wrote is kept, because nothing in it depends on the parent.
 """
 
@@ -16,18 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chromalith.clock import Clock
-from chromalith.compact.fold_job import NO_ROWS, child_of
+from chromalith.compact.fold_job import child_of
+from chromalith.compact.segment_reader import checked_body, read_deletes
 from chromalith.compact.segment_writer import SegmentWriter
 from chromalith.coord.pointer import Current
+from chromalith.errors import Corrupt
 from chromalith.model import layout
 from chromalith.model.checksum import Setsum
 from chromalith.model.ids import CollectionId, JobId
 from chromalith.model.invariants import Change
 from chromalith.model.manifest import Manifest, Segment
 from chromalith.model.rebase import carried_deletes
-from chromalith.model.segment import decode_deletes, digests
-from chromalith.store.cache import Swept
-from chromalith.errors import Corrupt, NotFound
+from chromalith.model.segment import digests, record_digests
 from chromalith.store.port import Store
 
 
@@ -50,14 +50,6 @@ class Merged:
     output: Segment | None
     output_row: dict[JobId, npt.NDArray[np.int64]]
     hashes: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
-
-
-def read_deletes(store: Store, cid: CollectionId, segment: Segment) -> npt.NDArray[np.uint32]:
-    """The dead rows of a segment, uint32 ascending."""
-    if segment.deletes is None:
-        return NO_ROWS
-    key = layout.deletes_key(cid, segment.id, segment.deletes.id)
-    return decode_deletes(store.get(key).body, key)
 
 
 def write_merge(store: Store, writer: SegmentWriter, manifest: Manifest, positions: Sequence[int]) -> Merged:
@@ -86,8 +78,15 @@ def write_merge(store: Store, writer: SegmentWriter, manifest: Manifest, positio
         rows[live] = place[start : start + len(live)]
         output_row[segment.id] = rows
         start += len(live)
+    # Recomputed from the rows as they are about to be written: copied hashes would agree with whatever happened to the rows.
+    hashes = record_digests(table)
+    for name, recomputed in zip(("content_hash", "embedding_hash"), hashes, strict=True):
+        if not np.array_equal(recomputed, digests(table.column(name))):
+            raise Corrupt(
+                f"I4 broken: records do not match their hashes column={name} segments={' '.join(str(s.id) for s in inputs)}",
+                hint="nothing was published; see `chromalith verify`",
+            )
     output = writer.segment(manifest.version, table) if table.num_rows else None
-    hashes = (digests(table.column("content_hash")), digests(table.column("embedding_hash")))
     return Merged(manifest.version, tuple(s.id for s in inputs), read, output, output_row, hashes)
 
 
@@ -98,7 +97,6 @@ def rebase(
     parent = current.manifest
     if merged.base < parent.boundary:
         return None
-    present = {segment.id: segment for segment in parent.segments}
     dead = {s.id: read_deletes(store, parent.collection, s) for s in parent.segments if s.id in merged.inputs}
     carried = carried_deletes(merged.inputs, merged.read, dead, merged.output_row)
     if carried is None:
@@ -114,18 +112,10 @@ def rebase(
                 embedding=output.embedding - Setsum.of(merged.hashes[1][carried]),
             )
         segments.append(output)
-    assert all(segment in present for segment in merged.inputs)
     return replace(child_of(current, clock, "merge", date_us, None), segments=tuple(segments)), Change()
 
 
 def _table(store: Store, cid: CollectionId, segment: Segment) -> pa.Table:
     """A segment's records, whole, checked against the manifest."""
     key = layout.segment_file_key(cid, segment.id, layout.RECORDS_FILE)
-    ref = segment.files[layout.RECORDS_FILE]
-    try:
-        body = store.get(key).body
-    except NotFound as error:
-        raise Swept(f"a segment was swept while it was being merged key={key}") from error
-    if not ref.holds(body):
-        raise Corrupt(f"a stored object is not what its manifest says key={key}", hint="see `chromalith snapshot list`")
-    return pq.read_table(pa.BufferReader(body))
+    return pq.read_table(pa.BufferReader(checked_body(store, key, segment.files[layout.RECORDS_FILE])))

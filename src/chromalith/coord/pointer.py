@@ -116,7 +116,10 @@ def read_pointer_if_changed(store: Store, cid: CollectionId, known: Pointer) -> 
 
 def read_manifest(store: Store, key: str) -> Manifest:
     """The manifest that stands at ``key``. Raises ``NotFound`` (swept), ``Corrupt``, ``Invalid`` (newer format)."""
-    return decode_manifest(store.get(key).body, key)
+    manifest = decode_manifest(store.get(key).body, key)
+    if manifest.key != key:
+        raise Corrupt(f"another manifest stands in its place key={key} found={manifest.key}")
+    return manifest
 
 
 def read_current(store: Store, cid: CollectionId, *, attempts: int = 5) -> Current:
@@ -134,6 +137,7 @@ def read_current(store: Store, cid: CollectionId, *, attempts: int = 5) -> Curre
 
 
 def pointer_body(manifest: Manifest) -> bytes:
+    """The pointer's two lines."""
     return f"{manifest.key}\n{manifest.write_id}\n".encode()
 
 
@@ -146,7 +150,10 @@ def publish(store: Store, clock: Clock, parent: Current, child: Manifest, change
     check_publish(parent.manifest, child, change)
     if any(job.base < parent.manifest.boundary for job in _added(parent.manifest, child)):
         return LostRace()  # without this, a stalled job could name objects that the sweep has deleted as orphans
-    put_resolved(store, child.key, encode_manifest(child), Absent(), clock=clock)
+    try:
+        put_resolved(store, child.key, encode_manifest(child), Absent(), clock=clock)
+    except Unknown as error:  # nothing refers to it: whatever became of it, the version was not published
+        raise Unavailable(f"a manifest could not be written key={child.key}", hint="try again") from error
     key = layout.pointer_key(child.collection)
     try:
         put_resolved(store, key, pointer_body(child), Matches(parent.pointer.etag), clock=clock)
@@ -171,6 +178,11 @@ def _look(store: Store, child: Manifest) -> Ending:
     """Whether ``child`` is in the chain that the pointer names now."""
     try:
         key: str | None = read_pointer(store, child.collection).manifest_key
+    except NotFound:  # a tombstone: no version is current any more
+        return LostRace()
+    except (Unavailable, Corrupt) as error:
+        return UnknownEnding(str(error))
+    try:
         for _ in range(_CHAIN_MAX):
             if key is None:
                 return LostRace()
@@ -181,9 +193,7 @@ def _look(store: Store, child: Manifest) -> Ending:
                 return LostRace()
             key = read_manifest(store, key).parent
         return UnknownEnding("the chain of parents is too long to be walked")
-    except NotFound as error:  # a tombstone, or a parent that was swept
-        return LostRace() if "deleted" in error.message else UnknownEnding(str(error))
-    except (Unavailable, Corrupt) as error:
+    except (NotFound, Unavailable, Corrupt, Invalid) as error:  # NotFound: a parent that was swept
         return UnknownEnding(str(error))
 
 

@@ -59,5 +59,5 @@ def plan(rows: int, passing: int, n_results: int, *, has_index: bool, candidates
 
 def ask_more(count: int, found: int, rows: int, n_results: int) -> int | None:
     """After ``count`` candidates gave only ``found`` passing rows: how many to ask for next, or ``None`` to scan exactly."""
-    wider = max(2 * count, math.ceil(count * n_results / max(found, 1) * OVERFETCH))
+    wider = max(2 * count, math.ceil(count * n_results / found * OVERFETCH)) if found else 4 * count
     return wider if wider <= candidates_max(rows, n_results) else None

@@ -113,8 +113,13 @@ class _Translation:
             return Pattern(self.source, re2)
         if self.python_obstacle is not None:
             self._refuse(f"a word boundary together with {self.python_obstacle}")
-        relaxed = "".join("" if piece in (r"\b", r"\B") else piece for piece in self.re2)
-        return Pattern(self.source, re2, relaxed or "(?:)", "".join(self.python))
+        relaxed = "".join("(?:)" if piece in (r"\b", r"\B") else piece for piece in self.re2)
+        python = "".join(self.python)
+        try:
+            re.compile(re.sub("\0.", r"\\w", python))  # any class will do to see whether Python takes the pattern
+        except re.error as error:
+            self._refuse(f"a word boundary in a pattern that Python can not parse ({error})")
+        return Pattern(self.source, re2, relaxed, python)
 
     def _refuse(self, what: str) -> None:
         raise Invalid(
@@ -147,10 +152,12 @@ class _Translation:
             return
         self.at += 1
         if char == "$":
-            self._emit("$", "$" if self.multi_line else r"\Z")
+            self._emit("$", "(?:$)" if self.multi_line else r"(?:\Z)")
         elif char == ".":
             self._emit(".", r"[\s\S]" if self.dot_all else r"[^\n]")
-        elif char in "^|()*+?":
+        elif char == "^":
+            self._emit("^", "(?:^)")  # which may be repeated, senselessly, in all three
+        elif char in "|()*+?":
             self._emit(char)
         else:
             self._emit(re.escape(char), rf"\U{ord(char):08X}")
@@ -171,6 +178,10 @@ class _Translation:
         if unknown or (("-" in flags) and "u" in flags.partition("-")[2]):
             self._refuse(f"the flags {flags!r}")
         kept = flags.replace("u", "")  # on anyway
+        if not flags.strip("-") and (flags or not scoped):
+            self._refuse("flags that say nothing")
+        if not scoped and self.source[self.at + len(flags) + 3 :].startswith(("*", "+", "?", "{")):
+            self._refuse("a repetition of flags")
         if not kept:
             self._emit("(?:" if scoped else "")
             return

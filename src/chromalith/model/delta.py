@@ -88,14 +88,20 @@ def decode_delta(collection: CollectionId, delta: DeltaId, body: bytes) -> Delta
     except (pa.ArrowException, OSError) as error:
         raise Corrupt(f"a delta's bytes are not Parquet delta={delta}") from error
     meta = table.schema.metadata or {}
-    version = int(meta.get(_META + b".format", b"0"))
+    stated = meta.get(_META + b".format", b"")
+    if not stated.isdigit():
+        raise Corrupt(f"a delta names no format delta={delta}")
+    version = int(stated)
     if version > FORMAT:
         raise Invalid(
             f"a delta has a newer format delta={delta} format={version} known={FORMAT}", hint="upgrade chromalith on this machine"
         )
     if meta.get(_META + b".collection") != collection.encode():
         raise Corrupt(f"a delta belongs to another collection delta={delta}")
-    return Delta(delta, _operations(table))
+    try:
+        return Delta(delta, _operations(table))
+    except (KeyError, AttributeError, TypeError, ValueError, pa.ArrowException) as error:
+        raise Corrupt(f"a delta's columns are not those of its format delta={delta}") from error
 
 
 def _operations(table: pa.Table) -> Operations:

@@ -50,17 +50,20 @@ def _require(holds: bool, invariant: str, message: str) -> None:
 
 
 def i2_versions_rise_by_one(parent: Manifest, child: Manifest) -> None:
+    """Versions rise by one along parents."""
     holds = child.version == parent.version + 1 and child.parent == parent.key and child.collection == parent.collection
     _require(holds, "I2", f"version={child.version} parent={parent.version}")
 
 
 def i3_folded_once(parent: Manifest, child: Manifest, change: Change) -> None:
+    """A folded delta is never folded again, and is remembered."""
     for delta in change.deltas:
         _require(delta not in parent.folded, "I3", f"a delta is folded again delta={delta}")
         _require(delta in child.folded, "I3", f"a folded delta is not remembered delta={delta}")
 
 
 def i4_checksums_change_by_what_was_done(parent: Manifest, child: Manifest, change: Change) -> None:
+    """Checksums change by exactly what the job added and removed, and are the sums of the segments'."""
     _require(child.content == parent.content + change.content, "I4", f"content checksum version={child.version}")
     _require(child.embedding == parent.embedding + change.embedding, "I4", f"embedding checksum version={child.version}")
     content, embedding = Setsum(), Setsum()
@@ -71,16 +74,19 @@ def i4_checksums_change_by_what_was_done(parent: Manifest, child: Manifest, chan
 
 
 def i6_counts_add_up(parent: Manifest, child: Manifest, change: Change) -> None:
+    """Live rows are rows minus deletes, and their sum changes by what the job did."""
     for segment in child.segments:
         _require(0 <= segment.live <= segment.rows, "I6", f"segment={segment.id} rows={segment.rows} live={segment.live}")
     _require(child.live == parent.live + change.live, "I6", f"live={child.live} parent={parent.live} change={change.live}")
 
 
 def i7_sequence_numbers_only_rise(parent: Manifest, child: Manifest) -> None:
+    """Sequence numbers are never given out again."""
     _require(child.next_seq >= parent.next_seq, "I7", f"next_seq={child.next_seq} parent={parent.next_seq}")
 
 
 def i8_boundary_and_horizon_only_rise(parent: Manifest, child: Manifest) -> None:
+    """Boundary and horizon only rise."""
     holds = child.boundary >= parent.boundary and child.horizon >= parent.horizon
     _require(holds, "I8", f"boundary={child.boundary} horizon={child.horizon}")
 

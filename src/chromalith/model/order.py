@@ -7,9 +7,10 @@ timestamp precedes one that was already folded could appear later, and two write
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from chromalith.model.folded import FoldedSet
 from chromalith.model.ids import DeltaId
 
 
@@ -32,6 +33,14 @@ def in_order(listed: Iterable[Listed]) -> list[Listed]:
             seen.add(call)
             result.append(delta)
     return result
+
+
+def pending(listed: Iterable[Listed], folded: FoldedSet, quarantined: Collection[str]) -> list[Listed]:
+    """The listed deltas that count and are not folded yet, in order: what an overlay applies, and what a fold chooses from.
+
+    The quarantined ones go first: without this, an unreadable delta would still hide the retry of its call.
+    """
+    return in_order(delta for delta in listed if delta.id not in folded and str(delta.id) not in quarantined)
 
 
 def settled_prefix(

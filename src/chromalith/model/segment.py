@@ -52,10 +52,7 @@ def hash_column(values: Sequence[bytes]) -> pa.Array:
 def segment_table(records: Sequence[Record]) -> pa.Table:
     """The table of a segment: ``records`` in ascending order of ``seq``, with their hashes."""
     records = sorted(records, key=lambda record: record.seq)
-    content, embedding = [], []
-    for record in records:
-        content.append(content_digest(record.id, record.document, record.uri, decode_metadata(record.metadata)))
-        embedding.append(embedding_digest(record.id, record.embedding))
+    content, embedding = _hashed(records)
     return pa.table(
         {
             "id": pa.array([record.id for record in records], pa.string()),
@@ -70,6 +67,17 @@ def segment_table(records: Sequence[Record]) -> pa.Table:
     )
 
 
+def record_digests(table: pa.Table) -> tuple[Digests, Digests]:
+    """Content and embedding digests of the rows of a segment's table, recomputed from the records, uint8 (n, 32) each."""
+    content, embedding = _hashed(records_of(table))
+    return digests(hash_column(content)), digests(hash_column(embedding))
+
+
+def _hashed(records: Sequence[Record]) -> tuple[list[bytes], list[bytes]]:
+    content = [content_digest(r.id, r.document, r.uri, decode_metadata(r.metadata)) for r in records]
+    return content, [embedding_digest(r.id, r.embedding) for r in records]
+
+
 def encode_records(table: pa.Table) -> bytes:
     """The body of ``records.parquet``. Embeddings and hashes are stored plain: they do not compress."""
     sink = io.BytesIO()
@@ -81,6 +89,7 @@ def encode_records(table: pa.Table) -> bytes:
         compression={name: "none" if name in plain else "zstd" for name in table.column_names},
         use_dictionary=False,
         write_statistics=["seq"],
+        write_page_checksum=True,  # a lookup reads parts of the object, whose SHA-256 says nothing about a part
     )
     return sink.getvalue()
 
@@ -103,6 +112,7 @@ def encode_ids(table: pa.Table) -> bytes:
         compression={name: "zstd" if name == "id" else "none" for name in by_id.column_names},
         use_dictionary=False,
         write_statistics=["id_hash"],
+        write_page_checksum=True,
     )
     return sink.getvalue()
 

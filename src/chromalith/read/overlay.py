@@ -32,12 +32,14 @@ class Overlay:
         records: each changed id's record, ``None`` for one that was deleted.
         next_seq: the sequence number of the next insertion.
         superseded: for each segment (by position) the rows that are not live any more.
+        dimension: of the embeddings, ``None`` while there are none.
     """
 
     deltas: tuple[DeltaId, ...] = ()
     records: dict[str, Record | None] = field(default_factory=dict)
     next_seq: int = 0
     superseded: dict[int, set[int]] = field(default_factory=dict)
+    dimension: int | None = None
 
     def extends(self, deltas: Sequence[DeltaId]) -> bool:
         """Whether ``deltas`` are those of this overlay, and perhaps more behind them."""
@@ -67,11 +69,19 @@ def extend(
     """``overlay`` with more deltas applied.
 
     Args:
-        overlay: what was applied before; ``Overlay(next_seq=manifest.next_seq)`` for nothing.
+        overlay: what was applied before; for nothing, an empty one with the manifest's ``next_seq`` and ``dimension``.
         new: the deltas behind it in order, ``None`` for void ones.
         segments: the version's segments, hydrated.
         deletes: their dead rows, uint32 ascending.
+
+    Raises ``Corrupt`` for a delta of another dimension, which a fold would quarantine.
     """
+    dimension = overlay.dimension
+    for delta, operations in new:
+        width = None if operations is None else operations.dimension
+        dimension = dimension or width
+        if width is not None and width != dimension:
+            raise Corrupt(f"a delta has another dimension delta={delta} dimension={width} expected={dimension}")
     batches = [operations for _, operations in new if operations is not None]
     unseen = [record_id for record_id in touched(batches) if record_id not in overlay.records]
     needed = needs_record(batches)
@@ -93,7 +103,7 @@ def extend(
         if record_id in folded.records:
             superseded.setdefault(position, set()).add(row)
     deltas = (*overlay.deltas, *(delta for delta, _ in new))
-    return Overlay(deltas, folded.records, folded.next_seq, superseded)
+    return Overlay(deltas, folded.records, folded.next_seq, superseded, dimension)
 
 
 def _contains(ascending: npt.NDArray[np.uint32], row: int) -> bool:

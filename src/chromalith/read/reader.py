@@ -25,6 +25,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache as once
@@ -42,7 +43,7 @@ from chromalith.model import layout
 from chromalith.model.delta import Delta, decode_delta
 from chromalith.model.ids import CollectionId, DeltaId, JobId
 from chromalith.model.manifest import Manifest, Segment
-from chromalith.model.order import Listed, in_order
+from chromalith.model.order import Listed, pending
 from chromalith.model.segment import decode_deletes
 from chromalith.read.hydrated import HydratedSegment, SegmentPart
 from chromalith.read.overlay import Overlay, extend
@@ -91,7 +92,8 @@ class CollectionReader:
         collections: what is known of the collections (their space).
         cache: where segments are hydrated to.
         clock: monotonic time.
-        pending: this process's own writes to a collection that it has not seen folded; and how to say that they were.
+        pending, forget: this process's own writes to a collection that it has not seen folded; and how to say that they were.
+        saw: told the latest clock reading among listed deltas, so that what this process writes next is ordered behind what it read.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class CollectionReader:
         *,
         pending: Callable[[CollectionId], Sequence[DeltaId]] = lambda cid: (),
         forget: Callable[[CollectionId, set[DeltaId]], None] = lambda cid, folded: None,
+        saw: Callable[[int], None] = lambda hlc: None,
     ) -> None:
         self._store = store
         self._collections = collections
@@ -110,6 +113,7 @@ class CollectionReader:
         self._clock = clock
         self._pending = pending
         self._forget = forget
+        self._saw = saw
         self._guard = threading.Lock()
         self._held: dict[CollectionId, _Held] = {}
         self._pool = ThreadPoolExecutor(16, "chromalith-read")
@@ -132,7 +136,7 @@ class CollectionReader:
     def view_of(self, manifest: Manifest) -> View:
         """A pinned, read-only view of one version, without an overlay."""
         held = self._hold(manifest.collection)
-        return View(self._state_of(manifest, Overlay(next_seq=manifest.next_seq), held, self._space(manifest.collection)))
+        return View(self._state_of(manifest, Overlay(next_seq=manifest.next_seq, dimension=manifest.dimension), held, self._space(manifest.collection)))
 
     def _state(self, cid: CollectionId, level: ReadLevel, max_staleness_s: float) -> State:
         held = self._hold(cid)
@@ -143,12 +147,13 @@ class CollectionReader:
             fresh = held.full is not None and now - held.full_at_s <= max_staleness_s
             return held.full if fresh and held.full is not None else self._refresh(cid)
         with held.lock:
-            if held.snapshot is None or now - held.snapshot_at_s > max_staleness_s:
-                self._advance(cid, held, self._read_pointer(cid, held))
-                held.snapshot_at_s = now
-            if held.snapshot is None:
-                raise Corrupt(f"no snapshot was loaded collection={cid}")
-            return held.snapshot
+            for attempt in range(_RESTARTS_MAX):
+                if held.snapshot is not None and now - held.snapshot_at_s <= max_staleness_s:
+                    return held.snapshot
+                with suppress(Swept):
+                    self._advance(cid, held, self._read_pointer(cid, held, whole=attempt > 0))
+                    held.snapshot_at_s = now
+        raise _missing(cid)
 
     def _own_writes_in(self, cid: CollectionId, held: _Held, level: ReadLevel) -> bool:
         """Whether every write of this process is in what ``level`` would answer from."""
@@ -176,15 +181,14 @@ class CollectionReader:
                 began_s = self._clock.monotonic_s()
                 try:
                     listed, pointer = self._list_then_pointer(cid, held, whole=force or attempt > 0)
+                    self._saw(max((delta.id.hlc for delta in listed), default=0))
                     self._advance(cid, held, pointer)
                     held.full = self._lay_over(cid, held, listed)
                 except Swept:
                     continue
                 held.full_at_s = held.snapshot_at_s = began_s
                 return held.full
-        raise Corrupt(
-            f"what the current version names is missing collection={cid}", hint="`chromalith snapshot list` shows the versions that are whole"
-        )
+        raise _missing(cid)
 
     def _list_then_pointer(self, cid: CollectionId, held: _Held, *, whole: bool) -> tuple[list[Listed], Pointer]:
         if self._store.settle_s > 0:  # remote: the requests' latency is worth a thread
@@ -214,7 +218,7 @@ class CollectionReader:
         except NotFound as error:
             raise Swept(f"the manifest was swept key={pointer.manifest_key}") from error
         held.pointer, held.manifest = pointer, manifest
-        held.overlay = Overlay(next_seq=manifest.next_seq)
+        held.overlay = Overlay(next_seq=manifest.next_seq, dimension=manifest.dimension)
         held.full = None
         kept = {segment.id for segment in manifest.segments}
         held.segments = {job: hydrated for job, hydrated in held.segments.items() if job in kept}
@@ -227,10 +231,10 @@ class CollectionReader:
         if manifest is None:
             raise Corrupt(f"no manifest was loaded collection={cid}")
         quarantined = {q.delta for q in manifest.quarantined}
-        wanted = [d.id for d in in_order(d for d in listed if d.id not in manifest.folded) if str(d.id) not in quarantined]
+        wanted = [delta.id for delta in pending(listed, manifest.folded, quarantined)]
         if held.full is not None and held.overlay.deltas == tuple(wanted):
             return held.full
-        overlay = held.overlay if held.overlay.extends(wanted) else Overlay(next_seq=manifest.next_seq)
+        overlay = held.overlay if held.overlay.extends(wanted) else Overlay(next_seq=manifest.next_seq, dimension=manifest.dimension)
         new = self._deltas.read(cid, wanted[len(overlay.deltas) :], self._pool)
         segments = [self._hydrated(held, cid, segment) for segment in manifest.segments]
         deletes = [self._dead_rows(held, cid, segment) for segment in manifest.segments] if new else []
@@ -287,14 +291,22 @@ class CollectionReader:
         ref = segment.deletes
         if ref is None:
             return NO_ROWS
-        if ref.id not in held.deletes:
+        rows = held.deletes.get(ref.id)  # once: another thread may drop it at any moment
+        if rows is None:
             key = layout.deletes_key(cid, segment.id, ref.id)
-            held.deletes[ref.id] = decode_deletes(self._cache.file(key, ref.file).read_bytes(), key)
-        return held.deletes[ref.id]
+            rows = held.deletes.setdefault(ref.id, decode_deletes(self._cache.file(key, ref.file).read_bytes(), key))
+        return rows
 
     def close(self) -> None:
         """Stop the threads."""
         self._pool.shutdown(wait=False)
+
+
+def _missing(cid: CollectionId) -> Corrupt:
+    return Corrupt(
+        f"what the current version names is missing collection={cid}",
+        hint="`chromalith snapshot list` shows the versions that are whole",
+    )
 
 
 class _DeltaCache:

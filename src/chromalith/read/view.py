@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from chromalith.engine.part import Part
 from chromalith.engine.search import search, select
-from chromalith.errors import Unavailable
+from chromalith.errors import Corrupt, Unavailable
 from chromalith.model.ids import DeltaId
 from chromalith.model.manifest import Manifest
 from chromalith.model.metadata import decode_metadata
@@ -150,10 +150,15 @@ class View:
         for _ in range(_RESTARTS_MAX):
             try:
                 return answer(self._state)
-            except Swept:
+            except Swept as error:
                 if self._again is None:
                     raise
-                self._state = self._again()
+                overtaken, self._state = self._state, self._again()
+                if self._state.manifest.key == overtaken.manifest.key:  # still the current version: nobody may have swept it
+                    raise Corrupt(
+                        f"what the current version names is missing: {error.message}",
+                        hint="`chromalith snapshot list` shows the versions that are whole",
+                    ) from error
         raise Unavailable(
             "objects keep being swept before they are read", hint="lengthen the sweep's retention, or read with fewer at once"
         )

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from chromalith.clock import Clock
-from chromalith.errors import Corrupt, NotFound
+from chromalith.errors import Corrupt, Invalid, NotFound
 from chromalith.model.manifest import FileRef
 from chromalith.store.port import Store
 
@@ -113,6 +113,8 @@ class Cache:
             body = self._fetch(key, ref)
         except NotFound as error:
             raise Swept(f"an object was swept while it was needed key={key}") from error
+        except Invalid as error:  # a range behind its end
+            raise Corrupt(f"a stored object was cut key={key} expected={ref.size}") from error
         if not ref.holds(body):
             raise Corrupt(
                 f"a stored object is not what its manifest says key={key} size={len(body)} expected={ref.size}",

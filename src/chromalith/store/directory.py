@@ -40,7 +40,7 @@ _Named = list[tuple[str, os.DirEntry[str]]]
 _Paths = list[str]
 
 PAGE_ENTRIES = 10_000
-"""A page costs about 5 µs an entry and is a snapshot: large enough that nearly all listings are one page."""
+"""A page costs 10 to 20 µs an entry and is a snapshot: large enough that nearly all listings are one page."""
 
 OWN_DIRECTORY = ".chromalith"
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)

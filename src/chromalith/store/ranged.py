@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+
 from chromalith.store.port import Store
 
 TAIL_BYTES = 64 * 2**10  # the footer of a segment of a hundred row groups

@@ -99,21 +99,14 @@ def _embeddings(
         return None, none
     present = none if isinstance(embeddings, np.ndarray) else np.array([row is not None for row in embeddings], np.bool_)
     if isinstance(embeddings, np.ndarray) and embeddings.dtype != object:
-        matrix = embeddings.astype(np.float32, copy=False)
+        matrix = _float32(embeddings)
         present = np.ones(rows, np.bool_)
     else:
         if isinstance(embeddings, np.ndarray):
             present = np.array([row is not None for row in embeddings], np.bool_)
         if not present.any():
             return None, none
-        given = [row for row in embeddings if row is not None]
-        try:
-            values = np.array(given, dtype=np.float32)
-        except (ValueError, TypeError) as error:
-            raise Invalid(
-                "the embeddings are not rows of numbers of one length", hint="give a float32 array of shape (n, dim)"
-            ) from error
-        matrix = values
+        matrix = values = _float32([row for row in embeddings if row is not None])
         if not present.all() and values.ndim == 2:
             matrix = np.zeros((rows, values.shape[1]), np.float32)
             matrix[present] = values
@@ -132,6 +125,16 @@ def _embeddings(
             hint="check the model's output",
         )
     return np.ascontiguousarray(matrix), present
+
+
+def _float32(values: Any) -> Embeddings:
+    try:
+        with np.errstate(over="ignore"):  # it becomes an infinity, which is refused by name
+            return np.asarray(values, dtype=np.float32)
+    except (ValueError, TypeError) as error:
+        raise Invalid(
+            "the embeddings are not rows of numbers of one length", hint="give a float32 array of shape (n, dim)"
+        ) from error
 
 
 def _texts(name: str, column: Sequence[str | None] | None, ids: Sequence[str]) -> list[str | None]:

@@ -24,17 +24,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from chromalith.clock import Clock
-from chromalith.coord.collection_object import CollectionObject
 from chromalith.coord.collections import Collections
-from chromalith.errors import Invalid, NotFound, Unavailable, Unknown
+from chromalith.errors import Invalid, Unavailable, Unknown
 from chromalith.model import layout
 from chromalith.model.delta import VOID, encode_delta
-from chromalith.model.ids import COUNTER_MAX, WRITER_DIGITS, CollectionId, DeltaId, body_digest, hlc_tick
+from chromalith.model.ids import COUNTER_MAX, HLC_LOGICAL_BITS, WRITER_DIGITS, CollectionId, DeltaId, body_digest, hlc_tick
 from chromalith.model.operation import OP_BY_LABEL, Operations
-from chromalith.store.port import Absent, PreconditionFailed, Store
-from chromalith.store.readback import put_resolved
+from chromalith.store.port import Absent, Store
+from chromalith.store.readback import Overtaken, put_resolved
 from chromalith.write.validate import operations
 
+CLOCK_AHEAD_US_MAX = 86_400_000_000  # a day: more than clocks differ that anybody set
 OWN_WRITES_MAX = 10_000  # remembered a collection; more than a compactor leaves waiting, and under 2 MB
 
 
@@ -149,20 +149,32 @@ class DeltaWriter:
         delta = self._next_id(body, call_id)
         key = layout.delta_key(cid, delta)
         if collection_is_fresh:
-            self._put(key, body)
+            self._put(key, body, named=call_id is not None)
         elif self._store.settle_s > 0:  # a remote store: hide one request behind the other
             alive = self._beside.submit(self._collections.refresh, cid)
             try:
-                self._put(key, body)
+                self._put(key, body, named=call_id is not None)
             finally:
                 alive_error = alive.exception()
+            if isinstance(alive_error, Unavailable):  # the delta is there, but it was not seen that the collection is
+                raise _cannot_tell(key) from alive_error
             if alive_error is not None:
                 raise alive_error
         else:
             self._collections.refresh(cid)
-            self._put(key, body)
+            self._put(key, body, named=call_id is not None)
         self._own.note(cid, delta)
         return Receipt(cid, delta, len(batch), len(body))
+
+    def saw(self, hlc: int) -> None:
+        """Order what is written from now on behind a delta with this clock reading, as far as the store's time leaves it open.
+
+        Without this, two writers whose clocks differ could change places within one tick of the store's clock, although the
+        second had read what the first wrote. A reading from a clock that is days ahead is not followed: it would never end.
+        """
+        with self._lock:
+            if hlc <= (self._clock.now_us() + CLOCK_AHEAD_US_MAX) << HLC_LOGICAL_BITS:
+                self._hlc = max(self._hlc, hlc)
 
     def _next_id(self, body: bytes, call_id: str | None) -> DeltaId:
         if os.getpid() != self._process:
@@ -176,27 +188,35 @@ class DeltaWriter:
             counter, self._counter = self._counter, self._counter + 1
             return DeltaId(self._hlc, self._writer, counter, body_digest(body))
 
-    def _put(self, key: str, body: bytes) -> None:
+    def _put(self, key: str, body: bytes, *, named: bool) -> None:
         try:
             put_resolved(self._store, key, body, Absent(), clock=self._clock)
-        except (Unknown, Unavailable) as error:
+        except Unknown as error:  # Unavailable would be certain: nothing was, or will be, applied
+            if named:
+                # A void delta would carry the same (writer, counter) as the retry that the call_id invites, and come first in
+                # the order: the retry would be taken for its duplicate. And it is not needed: repeating is safe.
+                raise _cannot_tell(key) from error
             self._give_up(key, body, error)
 
     def _give_up(self, key: str, body: bytes, cause: Exception) -> None:
         """Settle whether a call happened whose PUT may or may not land: take its key, or find the delta there."""
         try:
             put_resolved(self._store, key, VOID, Absent(), clock=self._clock)
-        except PreconditionFailed:
-            if self._store.get(key).body == body:
+        except Overtaken as error:
+            if error.current is not None and error.current.body == body:
                 return  # it had landed: the call happened
-            raise Unavailable("the store failed; the call did not happen", hint="try again") from cause
+            raise _cannot_tell(key) from cause
         except (Unknown, Unavailable):
-            raise Unknown(
-                f"the store failed, and it can't be told whether the call happened key={key}",
-                hint="give the call a call_id: then it can be repeated until it is answered, and counts once",
-            ) from cause
+            raise _cannot_tell(key) from cause
         raise Unavailable("the store failed; the call did not happen", hint="try again") from cause
 
     def close(self) -> None:
         """Stop the threads."""
         self._beside.shutdown(wait=False)
+
+
+def _cannot_tell(key: str) -> Unknown:
+    return Unknown(
+        f"the store failed, and it can't be told whether the call happened key={key}",
+        hint="give the call a call_id: then it can be repeated until it is answered, and counts once",
+    )

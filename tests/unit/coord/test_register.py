@@ -54,9 +54,7 @@ def test_a_change_that_changes_nothing_writes_nothing() -> None:
 def test_concurrent_changes_are_all_applied() -> None:
     store = MemoryStore(SYSTEM_CLOCK)
     with ThreadPoolExecutor(8) as pool:
-        for done in [
-            pool.submit(Register(store, "k", SYSTEM_CLOCK).update, increment) for _ in range(40)
-        ]:
+        for done in [pool.submit(Register(store, "k", SYSTEM_CLOCK).update, increment) for _ in range(40)]:
             done.result()
     assert Register(store, "k", SYSTEM_CLOCK).read().value == {"n": 40}
 

@@ -1,0 +1,128 @@
+"""Claim: the first answer of a fresh process with an empty cache takes 1.5 times a raw download of the bytes that it needs.
+
+Ours: a new process opens the store and queries a collection that it never saw; the clock starts when its imports are done. Peer: a new process
+downloads the very objects that the first one read, into memory, in parallel, by the same network client and the same size of parts. Neither
+writes its own code path for the other. Imports are timed too, and reported. A second pair runs at a distance: 30 ms a request and
+90 MB/s a connection, about what a cloud function sees; there the download is what counts.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from bench.crew import work_together
+from bench.dataset import load
+from bench.fill import fill
+from bench.outcome import Figure, Options, Outcome, run, say, times_figure, work_directory
+from bench.servers import Place, seaweed
+from chromalith.clock import SYSTEM_CLOCK
+from chromalith.session import Session
+from chromalith.store.cache import PART_BYTES, THREADS
+from chromalith.store.port import Store
+from chromalith.store.url import open_store
+from chromalith.store.wrappers import EveryCallStore, LatencyStore
+
+Result = TypeVar("Result")
+GOAL = 1.5
+DISTANCES = {"loopback": None, "at a distance (30 ms, 90 MB/s a connection)": (0.03, 90e6)}
+
+
+class ReadsStore(EveryCallStore):
+    """Notes every key that is read whole or in part."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.keys: dict[str, None] = {}
+
+    def call(self, verb: str, key: str, request: Callable[[], Result]) -> Result:
+        if verb in ("get", "get_range", "get_if_changed"):
+            self.keys[key] = None
+        return request()
+
+
+def measure(options: Options) -> Outcome:
+    rows = 12_000 if options.small else 60_000
+    data = load(options.data, rows)
+    figures: list[Figure] = []
+    with work_directory("cold") as directory, seaweed() as server:
+        place = server.place()
+        fill(place, data)
+        needed = _needed(place, directory / "cache-0", data.queries[0])
+        total = sum(size for _, size in needed)
+        details: dict[str, Any] = {"objects": len(needed), "mb": round(total / 1e6, 1), "breakdown_s": {}}
+        for name, distance in DISTANCES.items():
+            ours, peer, parts = [], [], []
+            for repetition in range(options.repetitions + 2):
+                cache = directory / f"cache-{repetition}"
+                shutil.rmtree(cache, ignore_errors=True)
+                _, [found] = work_together(_first_answer, [(place, distance, cache, data.queries[0])])
+                ours.append(found["open_s"] + found["answer_s"])
+                parts.append(found)
+                _, [took] = work_together(_download, [(place, distance, needed)])
+                peer.append(took)
+            say(f"cold: {name}: {sorted(ours)[len(ours) // 2]:.2f} s, download {sorted(peer)[len(peer) // 2]:.2f} s")
+            details["breakdown_s"][name] = parts[len(parts) // 2]
+            figures.append(
+                times_figure(f"SeaweedFS, {name}", ours, peer, against="a raw parallel download of the same objects", at_most=GOAL)
+            )
+    return Outcome("cold", data.source, figures, {"records": rows, "dimension": 384, "download_bytes": total}, details)
+
+
+def _needed(place: Place, cache: Path, query: np.ndarray) -> list[tuple[str, int]]:
+    """The objects that the first answer reads, with their sizes."""
+    store = ReadsStore(open_store(place.url, storage_options=place.options))
+    session = Session(store, cache_dir=cache)
+    _answer(session, query)
+    session.close()
+    return [(key, store.head(key).size) for key in store.keys]
+
+
+def _answer(session: Session, query: np.ndarray) -> None:
+    cid = session.catalog.lookup("default_tenant", "default_database", "words").collection.id
+    found = session.view(cid).query(query[None, :], 10)
+    if len(found[0].ids) != 10:
+        raise AssertionError("the first answer is not whole")
+
+
+def _store(place: Place, distance: tuple[float, float] | None) -> Store:
+    store = open_store(place.url, storage_options=place.options)
+    return store if distance is None else LatencyStore(store, SYSTEM_CLOCK, distance[0], bytes_per_s=distance[1])
+
+
+def _first_answer(argument: Any, ready: Callable[[], None]) -> dict[str, float]:
+    place, distance, cache, query = argument
+    ready()
+    start = time.perf_counter()
+    session = Session(_store(place, distance), cache_dir=cache)
+    opened = time.perf_counter()
+    _answer(session, query)
+    answered = time.perf_counter()
+    _answer(session, query)
+    again = time.perf_counter()
+    session.close()
+    return {"open_s": opened - start, "answer_s": answered - opened, "second_answer_s": again - answered}
+
+
+def _download(argument: Any, ready: Callable[[], None]) -> float:
+    place, distance, needed = argument
+    ready()
+    start = time.perf_counter()
+    store = _store(place, distance)
+    parts = [(key, at, min(at + PART_BYTES, size)) for key, size in needed for at in range(0, size, PART_BYTES)]
+    with ThreadPoolExecutor(2 * THREADS) as pool:
+        received = sum(len(body) for body in pool.map(lambda part: store.get_range(*part), parts))
+    took = time.perf_counter() - start
+    if received != sum(size for _, size in needed):
+        raise AssertionError("the download is not whole")
+    return took
+
+
+if __name__ == "__main__":
+    run("cold", measure, __doc__)

@@ -1,0 +1,193 @@
+"""``chromalith compact`` and ``status``: folding what writers wrote, and seeing what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from chromalith.cli.invocation import Invocation, command
+from chromalith.cli.output import duration, moment, size
+from chromalith.clock import SYSTEM_CLOCK
+from chromalith.compact.compactor import CompactionSettings, Outcome
+from chromalith.coord.catalog import Named
+from chromalith.coord.pointer import read_current
+from chromalith.errors import Conflict, Invalid, LeaseHeld, NotFound, Unavailable
+from chromalith.model import layout
+from chromalith.model.ids import CollectionId
+from chromalith.model.order import Listed
+from chromalith.session import Session
+from chromalith.settings import Settings
+from chromalith.wiring import compact as compact_once
+
+WATCH_S = 5.0
+
+
+def declare(app: typer.Typer) -> None:
+    """Add ``compact`` and ``status`` to the command line."""
+    _declare_compact(app)
+    _declare_status(app)
+
+
+def _declare_compact(app: typer.Typer) -> None:
+    @command(app, "compact")
+    def compact(
+        run: Invocation,
+        collection: Annotated[str | None, typer.Argument(help="The collection's name; without it, whatever has deltas.")] = None,
+        watch: Annotated[bool, typer.Option("--watch", help="Go on until it is stopped.")] = False,
+        every: Annotated[float, typer.Option("--every", min=0.1, metavar="SECONDS", help="With --watch: the time between two rounds.")] = WATCH_S,
+    ) -> None:
+        """Fold the waiting deltas into segments, and merge segments. Any number of compactors may run at once.
+
+        \b
+        Example:
+          chromalith compact
+          chromalith compact words --watch --every 10
+        """
+        while True:
+            try:
+                _round(run, collection, quiet=watch)
+            except (Conflict, LeaseHeld, Unavailable) as error:
+                if not watch:
+                    raise
+                run.output.say(f"trying again in {every:g} s: {error}")
+            if not watch:
+                return
+            SYSTEM_CLOCK.sleep(every)
+
+
+def _round(run: Invocation, collection: str | None, *, quiet: bool) -> None:
+    with run.session() as session:
+        if collection is not None:
+            run.find(session, collection)
+        names = {named.collection.id: named.name for named in session.catalog.listing(run.tenant, run.database)}
+    with run.output.progress("compacting") as advance:
+        outcomes = compact_once(
+            run.store,
+            collection,
+            tenant=run.tenant,
+            database=run.database,
+            storage_options=run.storage_options,
+            settings=CompactionSettings(index_threshold=Settings().index_threshold),
+            progress=lambda step, outcome: advance(text=f"{names.get(outcome.collection, outcome.collection)}: {step}, version {outcome.version}"),
+        )
+    if quiet and all(outcome.idle for outcome in outcomes):
+        return  # a watcher says nothing when nothing happened
+    found = [_described(outcome, names) for outcome in outcomes]
+    run.output.data({"outcomes": found}, lambda: _tell(run, found))
+
+
+def _described(outcome: Outcome, names: Mapping[CollectionId, str]) -> dict[str, Any]:
+    return {
+        "result": "already_compacted" if outcome.idle else "compacted",
+        "collection": names.get(outcome.collection),
+        "id": outcome.collection,
+        "version": outcome.version,
+        "published": outcome.published,
+        "deltas_folded": outcome.folded,
+        "operations": outcome.operations,
+        "segments_merged": outcome.merged,
+        "deltas_swept": outcome.swept,
+        "deltas_waiting": outcome.waiting,
+        "quarantined": [{"delta": delta, "reason": reason} for delta, reason in outcome.quarantined],
+        "bytes_written": outcome.bytes_written,
+    }
+
+
+def _tell(run: Invocation, outcomes: list[dict[str, Any]]) -> None:
+    if not outcomes:
+        run.output.say("already_compacted: no collection has deltas")
+    for each in outcomes:
+        name = each["collection"] or each["id"]
+        if each["result"] == "already_compacted":
+            run.output.line(f"already_compacted {name} version {each['version']}")
+        else:
+            run.output.line(
+                f"compacted {name} version {each['version']}: {each['deltas_folded']} deltas ({each['operations']:,} operations) folded,"
+                f" {each['segments_merged']} segments merged, {each['deltas_swept']} folded deltas swept, {size(each['bytes_written'])} written"
+            )
+        for delta in each["quarantined"]:
+            run.output.say(f"quarantined {delta['delta']}: {delta['reason']}", "bold red")
+
+
+def _declare_status(app: typer.Typer) -> None:
+    @command(app, "status")
+    def status(
+        run: Invocation,
+        collection: Annotated[str | None, typer.Argument(help="The collection's name; without it, all of the database.")] = None,
+    ) -> None:
+        """Show each collection's version, records and segments, and the deltas that wait to be folded.
+
+        \b
+        Example:
+          chromalith status --store ./store
+        """
+        with run.session() as session, run.output.progress("reading") as advance:
+            named = [run.find(session, collection)] if collection else session.catalog.listing(run.tenant, run.database)
+            listed = _deltas(session, named[0].collection.id if collection else None)
+            found = []
+            for each in named:
+                advance(text=each.name)
+                try:
+                    found.append(_status(session, each, listed.get(each.collection.id, [])))
+                except NotFound:
+                    continue  # deleted meanwhile
+            store = session.store.url
+        run.output.data({"store": store, "collections": found}, lambda: _print(run, found))
+
+
+def _deltas(session: Session, only: CollectionId | None) -> dict[CollectionId, list[Listed]]:
+    """All deltas by collection: one listing for the whole store, or for one collection."""
+    found: dict[CollectionId, list[Listed]] = {}
+    for page in session.store.list(layout.DELTA_ROOT if only is None else layout.delta_prefix(only)):
+        for entry in page:
+            try:
+                cid, delta = layout.parse_delta_key(entry.key)
+            except Invalid:
+                continue  # not ours
+            found.setdefault(cid, []).append(Listed(entry.modified_us, delta, entry.size))
+    return found
+
+
+def _status(session: Session, named: Named, listed: list[Listed]) -> dict[str, Any]:
+    current = read_current(session.store, named.collection.id)
+    manifest = current.manifest
+    quarantined = {each.delta for each in manifest.quarantined}
+    waiting = [each for each in listed if each.id not in manifest.folded and str(each.id) not in quarantined]
+    oldest_us = min((each.modified_us for each in waiting), default=None)
+    kinds = sorted({segment.index.kind for segment in manifest.segments if segment.index is not None})
+    return {
+        "name": named.name,
+        "id": named.collection.id,
+        "dimension": named.collection.dimension,
+        "space": named.collection.space,
+        "version": manifest.version,
+        "published": moment(current.pointer.modified_us),
+        "records": manifest.live,
+        "segments": len(manifest.segments),
+        "segments_indexed": sum(segment.index is not None for segment in manifest.segments),
+        "index": kinds[0] if kinds else None,
+        "bytes": manifest.bytes,
+        "deltas_waiting": len(waiting),
+        "deltas_waiting_bytes": sum(each.size for each in waiting),
+        "oldest_waiting_s": None if oldest_us is None else round(max(0.0, (session.clock.now_us() - oldest_us) / 1e6), 1),
+        "quarantined": len(manifest.quarantined),
+    }
+
+
+def _print(run: Invocation, found: list[dict[str, Any]]) -> None:
+    if not found:
+        run.output.say("no collections yet")
+        return
+    columns = ("collection", "version", "records", "segments", "index", "size", "deltas waiting", "oldest", "quarantined")
+    rows = [
+        (
+            each["name"], each["version"], each["records"], each["segments"],
+            "–" if each["index"] is None else f"{each['index']} {each['segments_indexed']}/{each['segments']}", size(each["bytes"]),
+            each["deltas_waiting"], "–" if each["oldest_waiting_s"] is None else duration(each["oldest_waiting_s"]), each["quarantined"],
+        )
+        for each in found
+    ]  # fmt: skip
+    run.output.table(columns, rows)
+    run.output.say("records are those of the version; deltas that wait are read on top of it until `chromalith compact` folds them")
