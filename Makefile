@@ -7,6 +7,7 @@ PYTHON ?= python3
 TESTS ?= tests
 PYTEST_ARGS ?=
 SUITE_ARGS ?= --short
+BENCH_ARGS ?=
 UPGRADE ?=
 
 VENV := .venv/bin
@@ -56,8 +57,8 @@ simulate: env  ## whole histories from seeds, every store call failing in turn
 chaos: env  ## real processes, really killed
 	@if [ -e bench/chaos.py ]; then $(VENV)/python bench/chaos.py; else echo 'chaos: bench/chaos.py is not there yet'; fi
 
-bench: env  ## the claims of the design, measured side by side
-	@if [ -e bench/run.py ]; then $(VENV)/python bench/run.py; else echo 'bench: bench/run.py is not there yet'; fi
+bench: env  ## the claims of the design, measured side by side; BENCH_ARGS=--small for a smoke run
+	$(VENV)/python -m bench $(BENCH_ARGS)
 
 docs: env  ## check that the documents say what the code does
 	@if [ -d tests/docs ]; \

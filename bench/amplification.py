@@ -1,7 +1,7 @@
 """Claim: under sustained load the bytes written stay within six times the bytes taken in.
 
-Folds of 1,000 records each, one after the other, with the default merge policy, up to ``--to`` records. Every byte that reaches the store is
-counted: deltas, segments, indexes, id tables, deletes, manifests, leases, pointers. The peer is arithmetic: publishing the whole
+Folds of 1,000 records each, one after the other, with the default merge policy, up to ``--to`` records. Every byte that reaches the
+store is counted: deltas, segments, indexes, id tables, deletes, manifests, leases, pointers. The peer is arithmetic: publishing the whole
 snapshot again after each of the same folds.
 """
 
@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bench.dataset import synthetic
+from bench.fill import create
 from bench.outcome import Figure, Options, Outcome, run, say, work_directory
+
 from chromalith.compact.compactor import CompactionSettings
 from chromalith.model import layout
 from chromalith.session import Session
@@ -29,7 +31,7 @@ def measure(options: Options) -> Outcome:
     with work_directory("amplification") as directory:
         store = CountingStore(open_store(str(directory / "store")))
         session = Session(store)
-        cid = session.catalog.create("default_tenant", "default_database", "words").collection.id
+        cid = create(session)
         # No grace: the deltas go at once, so that the disk holds one load's worth of garbage less. It costs no write.
         compactor = session.compactor(replace(CompactionSettings(), fold_grace_s=0.0))
         named: set[str] = set()
@@ -52,9 +54,22 @@ def measure(options: Options) -> Outcome:
         f"{len(curve)} folds of {FOLD_ROWS:,} records", written / ingested, rewritten / ingested, "bytes written a byte taken in",
         "the snapshot rewritten after each fold (computed)", note="the goal is for our figure itself, not for the ratio",
     )  # fmt: skip
-    goal = Figure("the same against one write of each byte", written, float(ingested), "bytes", "the bytes of the deltas", goal=GOAL)
+    goal = Figure(
+        "the same against one write of each byte",
+        written,
+        float(ingested),
+        "bytes",
+        "the bytes of the deltas",
+        goal=GOAL,
+    )
     details = {"curve": curve, "segments_at_the_end": segments}
-    return Outcome("amplification", data.source, [goal, figure], {"records": rows, "dimension": 384, "rows_a_fold": FOLD_ROWS}, details)
+    return Outcome(
+        "amplification",
+        data.source,
+        [goal, figure],
+        {"records": rows, "dimension": 384, "rows_a_fold": FOLD_ROWS},
+        details,
+    )
 
 
 def _drop_replaced(store: CountingStore, cid: layout.CollectionId, before: set[str], now: set[str]) -> set[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from bench.dataset import Dataset, load
 from bench.outcome import Options, Outcome, rates_figure, run, say, timed, work_directory
 from bench.write import top
+
 from chromalith.wiring import Writer, compact, open_session
 
 CALL_ROWS = 1_000
@@ -29,7 +30,16 @@ def measure(options: Options) -> Outcome:
             say(f"compaction: {ours[-1]:,.0f} records/s, Chroma {peer[-1]:,.0f}")
         profile = _profile(directory / "profiled", data)
     against = "stock Chroma upserting the same records"
-    figures = [rates_figure("60 deltas to one indexed segment" if not options.small else "12 deltas", ours, peer, unit="records/s", against=against, goal=GOAL)]
+    figures = [
+        rates_figure(
+            "60 deltas to one indexed segment" if not options.small else "12 deltas",
+            ours,
+            peer,
+            unit="records/s",
+            against=against,
+            goal=GOAL,
+        )
+    ]
     sizes = {"records": rows, "dimension": 384, "rows_a_delta": CALL_ROWS}
     return Outcome("compaction", data.source, figures, sizes, {"profile_of_a_fold": profile})
 

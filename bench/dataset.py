@@ -98,9 +98,16 @@ def synthetic(rows: int, *, start: int = 0, queries: int = 200) -> Dataset:
     numbers = range(start, start + rows)
     return Dataset(
         ids=[f"record-{number:08d}" for number in numbers],
-        documents=[f"record-{n:08d}: {'a library' if n % 11 == 0 else 'a program'} made for the bench" for n in numbers],
+        documents=[
+            f"record-{n:08d}: {'a library' if n % 11 == 0 else 'a program'} made for the bench" for n in numbers
+        ],
         metadatas=[
-            {"section": sections[n % 39], "priority": "optional", "version": f"1.{n % 97}", "installed_kib": n * 7 % 3700}
+            {
+                "section": sections[n % 39],
+                "priority": "optional",
+                "version": f"1.{n % 97}",
+                "installed_kib": n * 7 % 3700,
+            }
             for n in numbers
         ],
         embeddings=around(rows, 1 + start),

@@ -6,10 +6,27 @@ import time
 
 from bench.dataset import Dataset
 from bench.servers import Place
-from chromalith.wiring import Writer, compact
+
+from chromalith.model.ids import CollectionId
+from chromalith.session import Session
+from chromalith.wiring import DEFAULT_DATABASE, DEFAULT_TENANT, Writer, compact
 
 CALL_ROWS = 1_000
 COLLECTION = "words"
+SETTLED_S = 3.5  # a remote store's settle_s of 2, its timestamps' whole second, and a little
+
+
+def create(session: Session) -> CollectionId:
+    """Create the collection that benches use, with Chroma's default space."""
+    configuration = {"hnsw": {"space": "l2"}}
+    return session.catalog.create(
+        DEFAULT_TENANT, DEFAULT_DATABASE, COLLECTION, configuration=configuration
+    ).collection.id
+
+
+def find(session: Session) -> CollectionId:
+    """The id of the collection that benches use."""
+    return session.catalog.lookup(DEFAULT_TENANT, DEFAULT_DATABASE, COLLECTION).collection.id
 
 
 def fill(place: Place, data: Dataset) -> None:
@@ -18,6 +35,8 @@ def fill(place: Place, data: Dataset) -> None:
         writer.create(COLLECTION)
         for columns in data.calls(CALL_ROWS):
             writer.upsert(COLLECTION, **columns)
+    if place.options:
+        time.sleep(SETTLED_S)  # so that one fold takes all: the layout is then the same on every store
     fold_all(place)
 
 

@@ -15,6 +15,7 @@ from bench.crew import work_together
 from bench.dataset import Dataset, load
 from bench.outcome import Options, Outcome, rates_figure, run, say, timed, work_directory
 from bench.servers import Place, chroma_server, seaweed
+
 from chromalith.wiring import Reader, Writer
 
 PROCESSES = 8
@@ -37,14 +38,24 @@ def measure(options: Options) -> Outcome:
                 say(f"ingest: {name} {rows / took:,.0f} records/s, {rows / until_counted:,.0f} until counted")
             rates["chroma"].append(rows / _peer(data, options))
             say(f"ingest: chroma run {rates['chroma'][-1]:,.0f} records/s")
-    against = "`chroma run`, 8 HTTP clients"
-    note = "until the last acknowledgement; the server that stores it shares the two cores with the writers"
-    figures = [
-        rates_figure("directory", rates["directory"], rates["chroma"], unit="records/s", against=against, goal=GOAL, note="until the last acknowledgement"),
-        rates_figure("SeaweedFS, loopback", rates["seaweed"], rates["chroma"], unit="records/s", against=against, goal=GOAL, note=note),
-        rates_figure("directory, until a count at the default level saw all", counted["directory"], rates["chroma"], unit="records/s", against=against, goal=None),
-        rates_figure("SeaweedFS, until a count at the default level saw all", counted["seaweed"], rates["chroma"], unit="records/s", against=against, goal=None),
-    ]  # fmt: skip
+    figures = []
+    for name, title in (("directory", "directory"), ("seaweed", "SeaweedFS, loopback")):
+        shared = "; the store's server shares the two cores with the writers" if name == "seaweed" else ""
+        for ours, until, goal in (
+            (rates, "until the last acknowledgement", GOAL),
+            (counted, "until a count at the default level saw all", None),
+        ):
+            figures.append(
+                rates_figure(
+                    f"{title}, {until}",
+                    ours[name],
+                    rates["chroma"],
+                    unit="records/s",
+                    against="`chroma run`, 8 HTTP clients",
+                    goal=goal,
+                    note=f"every acknowledged record was counted{shared}",
+                )
+            )
     sizes = {"records": rows, "dimension": 384, "rows_a_call": CALL_ROWS, "processes": PROCESSES}
     return Outcome("ingest", data.source, figures, sizes)
 
@@ -58,7 +69,9 @@ def _ours(place: Place, data: Dataset, options: Options) -> tuple[float, float]:
     """Seconds until all was acknowledged, and until a fresh reader had counted it."""
     with Writer(place.url, storage_options=place.options) as writer:
         writer.create("words")
-    took, _ = work_together(_write, [(place, options.data, len(data), start, stop) for start, stop in _slices(len(data))])
+    took, _ = work_together(
+        _write, [(place, options.data, len(data), start, stop) for start, stop in _slices(len(data))]
+    )
     with Reader(place.url, storage_options=place.options) as reader:
         counts: list[int] = []
         counting = timed(lambda: counts.append(reader.count("words")))
@@ -70,7 +83,9 @@ def _ours(place: Place, data: Dataset, options: Options) -> tuple[float, float]:
 def _peer(data: Dataset, options: Options) -> float:
     with chroma_server() as port:
         _chroma(port).create_collection("words")
-        took, _ = work_together(_upsert, [(port, options.data, len(data), start, stop) for start, stop in _slices(len(data))])
+        took, _ = work_together(
+            _upsert, [(port, options.data, len(data), start, stop) for start, stop in _slices(len(data))]
+        )
         count = _chroma(port).get_collection("words").count()
     if count != len(data):
         raise AssertionError(f"the peer lost records counted={count} acknowledged={len(data)}")

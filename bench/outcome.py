@@ -107,7 +107,14 @@ class Figure:
 
 
 def times_figure(
-    name: str, ours: Sequence[float], peer: Sequence[float], *, against: str, at_most: float | None = None, faster: float | None = None, **rest: Any
+    name: str,
+    ours: Sequence[float],
+    peer: Sequence[float],
+    *,
+    against: str,
+    at_most: float | None = None,
+    faster: float | None = None,
+    **rest: Any,
 ) -> Figure:
     """A figure of durations in seconds: at most so many times the peer's, or so many times faster."""
     return Figure(
@@ -124,7 +131,9 @@ def times_figure(
     )
 
 
-def rates_figure(name: str, ours: Sequence[float], peer: Sequence[float], *, unit: str, against: str, goal: float | None, **rest: Any) -> Figure:
+def rates_figure(
+    name: str, ours: Sequence[float], peer: Sequence[float], *, unit: str, against: str, goal: float | None, **rest: Any
+) -> Figure:
     """A figure of rates, where more is better."""
     return Figure(
         name,
@@ -205,10 +214,17 @@ def machine() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        named = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        named = [
+            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
         model = named[0] if named else model
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"system": platform.system(), "processor": model, "cores": os.cpu_count(), "memory_gib": round(memory / 2**30, 1)}
+    return {
+        "system": platform.system(),
+        "processor": model,
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory / 2**30, 1),
+    }
 
 
 def versions() -> dict[str, str]:

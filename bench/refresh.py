@@ -1,7 +1,7 @@
 """Claim: after a change of one percent, a warm reader downloads at most five percent of what hydrating everything downloads.
 
-A reader has the whole collection in its cache and has answered. Then one percent of the records is upserted with other embeddings, at random
-places; the reader answers again from the overlay; the change is folded; the reader answers a third time. Bytes are those that the
+A reader has the whole collection in its cache and has answered. Then one percent of the records is upserted with other embeddings, at
+random places; the reader answers again from the overlay; the change is folded; the reader answers a third time. Bytes are those that the
 store sent, counted. Peer: the same last answer from an empty cache.
 """
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-
 from bench.dataset import Dataset, load
-from bench.fill import fill, fold_all
+from bench.fill import fill, find, fold_all
 from bench.outcome import Figure, Options, Outcome, run, say, work_directory
 from bench.servers import Place, seaweed
+
 from chromalith.session import Session
 from chromalith.store.port import Store
 from chromalith.store.url import open_store
@@ -66,7 +66,7 @@ def _one(name: str, place: Place, cache: Path, data: Dataset, changed: int) -> l
 
 
 def _answer(session: Session, data: Dataset) -> None:
-    cid = session.catalog.lookup("default_tenant", "default_database", "words").collection.id
+    cid = find(session)
     for query in data.queries[:3]:
         session.view(cid).query(query[None, :], 10)
 
@@ -74,7 +74,7 @@ def _answer(session: Session, data: Dataset) -> None:
 def _change(store: Store, data: Dataset, changed: int) -> None:
     rows = np.random.default_rng(1).choice(len(data), changed, replace=False)
     session = Session(store)
-    cid = session.catalog.lookup("default_tenant", "default_database", "words").collection.id
+    cid = find(session)
     session.writer.write(
         cid,
         "upsert",

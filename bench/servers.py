@@ -1,4 +1,4 @@
-"""The servers that benches measure on: SeaweedFS as the object store, ``chroma run`` as the peer. On the loopback interface, ours to stop."""
+"""The servers that benches measure on: SeaweedFS as the object store, ``chroma run`` as the peer. Loopback only."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.outcome import work_directory
+
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.store.url import open_store
 
@@ -79,7 +80,16 @@ def chroma_server() -> Iterator[int]:
     """``chroma run`` over an empty directory; yields its port."""
     with work_directory("chroma-server") as directory:
         (port,) = _ports(1)
-        command = [_beside("chroma"), "run", "--path", str(directory / "data"), "--host", "127.0.0.1", "--port", str(port)]
+        command = [
+            _beside("chroma"),
+            "run",
+            "--path",
+            str(directory / "data"),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ]
 
         def ready() -> None:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v2/heartbeat", timeout=2).close()
@@ -89,10 +99,18 @@ def chroma_server() -> Iterator[int]:
 
 
 @contextmanager
-def _running(command: Sequence[str], environment: dict[str, str], log: Path, ready: Callable[[], None]) -> Iterator[None]:
+def _running(
+    command: Sequence[str], environment: dict[str, str], log: Path, ready: Callable[[], None]
+) -> Iterator[None]:
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            command, cwd=log.parent, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+            command,
+            cwd=log.parent,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + START_S_MAX
@@ -102,7 +120,9 @@ def _running(command: Sequence[str], environment: dict[str, str], log: Path, rea
                 break
             except Exception as error:
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"{command[0]} did not start:\n{log.read_text(errors='replace')[-2000:]}") from error
+                    raise RuntimeError(
+                        f"{command[0]} did not start:\n{log.read_text(errors='replace')[-2000:]}"
+                    ) from error
                 time.sleep(0.2)
         yield
     finally:

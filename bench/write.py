@@ -13,8 +13,10 @@ import pstats
 import time
 
 from bench.dataset import Dataset, load
+from bench.fill import create
 from bench.outcome import Figure, Options, Outcome, run, say, times_figure, work_directory
 from bench.servers import seaweed
+
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.model import layout
 from chromalith.session import Session
@@ -33,24 +35,30 @@ def measure(options: Options) -> Outcome:
     figures = []
     with work_directory("write") as directory, seaweed() as server:
         here = open_store(str(directory / "store"))
-        place = server.place()
-        there = open_store(place.url, storage_options=place.options)
-        distant = LatencyStore(there, SYSTEM_CLOCK, LATENCY_S)
+        there, distant = (
+            open_store(place.url, storage_options=place.options) for place in (server.place(), server.place())
+        )
+        distant = LatencyStore(distant, SYSTEM_CLOCK, LATENCY_S)
         for name, store, goal, note in (
             ("directory", here, None, "reported: both sides end with fsync; the writer also validates and encodes"),
             ("SeaweedFS, loopback", there, None, "reported: no distance hides what the writer computes"),
-            ("SeaweedFS, 100 ms away", distant, GOAL, "each request takes 100 ms more; the PUT and the conditional GET overlap"),
+            (
+                "SeaweedFS, 100 ms away",
+                distant,
+                GOAL,
+                "each request takes 100 ms more; the PUT and the conditional GET overlap",
+            ),
         ):
             say(f"write: {name}")
             figures.append(_pairs(name, store, data, pairs, goal, note))
-        profile = _profile(here, data)
+        profile = _profile(open_store(str(directory / "profiled")), data)
     sizes = {"rows_a_call": ROWS, "dimension": 384, "pairs": pairs}
     return Outcome("write", data.source, figures, sizes, {"profile_of_a_write_on_a_directory": profile})
 
 
 def _pairs(name: str, store: Store, data: Dataset, pairs: int, goal: float | None, note: str) -> Figure:
     session = Session(store)
-    cid = session.catalog.create("default_tenant", "default_database", "words").collection.id
+    cid = create(session)
     ours, peer = [], []
     calls = list(data.calls(ROWS))
     for number in range(pairs + 1):
@@ -71,7 +79,7 @@ def _pairs(name: str, store: Store, data: Dataset, pairs: int, goal: float | Non
 
 def _profile(store: Store, data: Dataset) -> list[str]:
     session = Session(store)
-    cid = session.catalog.create("default_tenant", "default_database", "profiled").collection.id
+    cid = create(session)
     session.writer.write(cid, "upsert", **data.columns(0, ROWS))
     profiler = cProfile.Profile()
     profiler.enable()
@@ -90,7 +98,9 @@ def top(profiler: cProfile.Profile, count: int = 14) -> list[str]:
     lines = []
     for (path, line, function), (_, calls, own, _, _) in rows:
         where = "/".join(path.split("/")[-2:]) if line else ""
-        lines.append(f"{own:.4f} s {calls} x {where}:{line} {function}" if where else f"{own:.4f} s {calls} x {function}")
+        lines.append(
+            f"{own:.4f} s {calls} x {where}:{line} {function}" if where else f"{own:.4f} s {calls} x {function}"
+        )
     return lines
 
 

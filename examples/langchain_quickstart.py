@@ -17,7 +17,7 @@ from langchain_chroma import Chroma
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
-from chromalith.client.client import Client
+from chromalith import Client
 
 DIMENSION = 256
 

@@ -17,7 +17,7 @@ from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters, VectorStoreQuery
 from llama_index.vector_stores.chroma import ChromaVectorStore
 
-from chromalith.client.client import Client
+from chromalith import Client
 
 DIMENSION = 256
 

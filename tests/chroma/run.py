@@ -1,6 +1,6 @@
 """Run Chroma's own tests on Chromalith, and compare what happens, test by test, with what happens on stock Chroma.
 
-    python tests/chroma/run.py --short     the quick half: the API suites, and the state machine over collections
+    python tests/chroma/run.py --short     the quick half: the API suites, and the state machines over collections and records
     python tests/chroma/run.py             all of it
     python tests/chroma/run.py --stock     the same tests on stock Chroma: records stock.json, the baseline
 
@@ -34,7 +34,7 @@ DIFFERENCES = HERE / "differences.toml"
 
 API = ("test_api.py", "api", "test_client.py", "client", "test_chroma.py")
 """The suites of the client API: 551 tests with chromadb 1.5.9."""
-PROPERTIES_SHORT = ("property/test_collections.py",)
+PROPERTIES_SHORT = ("property/test_collections.py", "property/test_embeddings.py::test_embeddings_state")
 PROPERTIES = (
     "property/test_collections.py",
     "property/test_embeddings.py",

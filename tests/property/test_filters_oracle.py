@@ -119,7 +119,9 @@ PIECES = st.sampled_from(
      r"\x61", r"\u{e9}", "[a-é]", "²", "[[:digit:]]", r"\pL", r"\P{Lu}", "A", "_"]
 )  # fmt: skip
 ANY_TEXT = st.lists(
-    st.sampled_from(["a", "b", "A", "é", "É", "e\u0301", "日", "x", "²", "٣", "_", " ", "\n", "\u00a0", "%", "-", "1", "\u200d"]),
+    st.sampled_from(
+        ["a", "b", "A", "é", "É", "e\u0301", "日", "x", "²", "٣", "_", " ", "\n", "\u00a0", "%", "-", "1", "\u200d"]
+    ),
     max_size=5,
 ).map("".join)
 

@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from chromalith.cli import collections, compaction, configuration, demo, records, snapshots
-from chromalith.cli.failures import DONE, INTERRUPTED, report
+from chromalith.cli import collections, compaction, configuration, demo, records, snapshots, transfer
+from chromalith.cli.failures import DONE, INTERRUPTED, USAGE, report
 from chromalith.cli.invocation import accept_shared
 
 app = typer.Typer(
@@ -34,7 +34,9 @@ def _print_version(wanted: bool) -> None:
 
 
 def _root(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
 ) -> None:
     """ChromaDB on object storage: many writers, no server, nothing lost.
 
@@ -43,7 +45,7 @@ def _root(
 
 
 accept_shared(app, _root)
-for part in (demo, collections, records, compaction, snapshots, configuration):
+for part in (demo, transfer, collections, records, compaction, snapshots, configuration):
     part.declare(app)
 
 
@@ -67,6 +69,8 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:
+        if not str(error) and getattr(error, "exit_code", None) == USAGE:
+            return USAGE  # a group without a command: its help was printed
         return report(error, as_json="--json" in arguments)
 
 

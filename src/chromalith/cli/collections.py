@@ -31,7 +31,9 @@ def described(named: Named) -> dict[str, Any]:
 
 def declare(app: typer.Typer) -> None:
     """Add ``collections`` to the command line."""
-    group = typer.Typer(no_args_is_help=True, help="List, show, create and delete collections.", rich_markup_mode="rich")
+    group = typer.Typer(
+        no_args_is_help=True, help="List, show, create and delete collections.", rich_markup_mode="rich"
+    )
     accept_shared(group, _group)
     _declare_reads(group)
     _declare_changes(group)
@@ -45,7 +47,7 @@ def _group() -> None:
 def _declare_reads(group: typer.Typer) -> None:
     @command(group, "list")
     def list_(run: Invocation) -> None:
-        """List the collections of a database, in the order of their creation.
+        r"""List the collections of a database, in the order of their creation.
 
         \b
         Example:
@@ -65,7 +67,7 @@ def _declare_reads(group: typer.Typer) -> None:
 
     @command(group, "show")
     def show(run: Invocation, name: Annotated[str, typer.Argument(help="The collection's name.")]) -> None:
-        """Show what a collection is: its id, distance, dimension, metadata and configuration.
+        r"""Show what a collection is: its id, distance, dimension, metadata and configuration.
 
         \b
         Example:
@@ -89,7 +91,7 @@ def _declare_changes(group: typer.Typer) -> None:
         name: Annotated[str, typer.Argument(help="The collection's name.")],
         space: Annotated[str, typer.Option("--space", help=f"Distance: one of {', '.join(SPACES)}.")] = "l2",
     ) -> None:
-        """Create a collection. One that is there already stays as it is.
+        r"""Create a collection. One that is there already stays as it is.
 
         \b
         Example:
@@ -107,7 +109,10 @@ def _declare_changes(group: typer.Typer) -> None:
                 f"the collection exists with another distance name={name!r} space={named.collection.space} given={space}",
                 hint="a collection keeps the distance that it was created with; choose another name",
             )
-        run.output.data({"result": result, "collection": described(named)}, lambda: run.output.line(f"{result} {name} id={named.collection.id}"))
+        run.output.data(
+            {"result": result, "collection": described(named)},
+            lambda: run.output.line(f"{result} {name} id={named.collection.id}"),
+        )
 
     @command(group, "delete")
     def delete(
@@ -115,7 +120,7 @@ def _declare_changes(group: typer.Typer) -> None:
         name: Annotated[str, typer.Argument(help="The collection's name.")],
         yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     ) -> None:
-        """Delete a collection with all its records. One that is absent already is no error.
+        r"""Delete a collection with all its records. One that is absent already is no error.
 
         \b
         Example:

@@ -34,11 +34,16 @@ def _declare_compact(app: typer.Typer) -> None:
     @command(app, "compact")
     def compact(
         run: Invocation,
-        collection: Annotated[str | None, typer.Argument(help="The collection's name; without it, whatever has deltas.")] = None,
+        collection: Annotated[
+            str | None, typer.Argument(help="The collection's name; without it, whatever has deltas.")
+        ] = None,
         watch: Annotated[bool, typer.Option("--watch", help="Go on until it is stopped.")] = False,
-        every: Annotated[float, typer.Option("--every", min=0.1, metavar="SECONDS", help="With --watch: the time between two rounds.")] = WATCH_S,
+        every: Annotated[
+            float,
+            typer.Option("--every", min=0.1, metavar="SECONDS", help="With --watch: the time between two rounds."),
+        ] = WATCH_S,
     ) -> None:
-        """Fold the waiting deltas into segments, and merge segments. Any number of compactors may run at once.
+        r"""Fold the waiting deltas into segments, and merge segments. Any number of compactors may run at once.
 
         \b
         Example:
@@ -70,7 +75,9 @@ def _round(run: Invocation, collection: str | None, *, quiet: bool) -> None:
             database=run.database,
             storage_options=run.storage_options,
             settings=CompactionSettings(index_threshold=Settings().index_threshold),
-            progress=lambda step, outcome: advance(text=f"{names.get(outcome.collection, outcome.collection)}: {step}, version {outcome.version}"),
+            progress=lambda step, outcome: advance(
+                text=f"{names.get(outcome.collection, outcome.collection)}: {step}, version {outcome.version}"
+            ),
         )
     if quiet and all(outcome.idle for outcome in outcomes):
         return  # a watcher says nothing when nothing happened
@@ -104,8 +111,9 @@ def _tell(run: Invocation, outcomes: list[dict[str, Any]]) -> None:
             run.output.line(f"already_compacted {name} version {each['version']}")
         else:
             run.output.line(
-                f"compacted {name} version {each['version']}: {each['deltas_folded']} deltas ({each['operations']:,} operations) folded,"
-                f" {each['segments_merged']} segments merged, {each['deltas_swept']} folded deltas swept, {size(each['bytes_written'])} written"
+                f"compacted {name} version {each['version']}: {each['deltas_folded']} deltas"
+                f" ({each['operations']:,} operations) folded, {each['segments_merged']} segments merged,"
+                f" {each['deltas_swept']} folded deltas swept, {size(each['bytes_written'])} written"
             )
         for delta in each["quarantined"]:
             run.output.say(f"quarantined {delta['delta']}: {delta['reason']}", "bold red")
@@ -115,9 +123,11 @@ def _declare_status(app: typer.Typer) -> None:
     @command(app, "status")
     def status(
         run: Invocation,
-        collection: Annotated[str | None, typer.Argument(help="The collection's name; without it, all of the database.")] = None,
+        collection: Annotated[
+            str | None, typer.Argument(help="The collection's name; without it, all of the database.")
+        ] = None,
     ) -> None:
-        """Show each collection's version, records and segments, and the deltas that wait to be folded.
+        r"""Show each collection's version, records and segments, and the deltas that wait to be folded.
 
         \b
         Example:
@@ -171,7 +181,9 @@ def _status(session: Session, named: Named, listed: list[Listed]) -> dict[str, A
         "bytes": manifest.bytes,
         "deltas_waiting": len(waiting),
         "deltas_waiting_bytes": sum(each.size for each in waiting),
-        "oldest_waiting_s": None if oldest_us is None else round(max(0.0, (session.clock.now_us() - oldest_us) / 1e6), 1),
+        "oldest_waiting_s": None
+        if oldest_us is None
+        else round(max(0.0, (session.clock.now_us() - oldest_us) / 1e6), 1),
         "quarantined": len(manifest.quarantined),
     }
 
@@ -180,7 +192,17 @@ def _print(run: Invocation, found: list[dict[str, Any]]) -> None:
     if not found:
         run.output.say("no collections yet")
         return
-    columns = ("collection", "version", "records", "segments", "index", "size", "deltas waiting", "oldest", "quarantined")
+    columns = (
+        "collection",
+        "version",
+        "records",
+        "segments",
+        "index",
+        "size",
+        "deltas waiting",
+        "oldest",
+        "quarantined",
+    )
     rows = [
         (
             each["name"], each["version"], each["records"], each["segments"],
@@ -190,4 +212,6 @@ def _print(run: Invocation, found: list[dict[str, Any]]) -> None:
         for each in found
     ]  # fmt: skip
     run.output.table(columns, rows)
-    run.output.say("records are those of the version; deltas that wait are read on top of it until `chromalith compact` folds them")
+    run.output.say(
+        "records are those of the version; deltas that wait are read on top of it until `chromalith compact` folds them"
+    )

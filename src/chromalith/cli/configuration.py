@@ -16,7 +16,7 @@ def declare(app: typer.Typer) -> None:
 
     @command(app, "config")
     def config(run: Invocation) -> None:
-        """Show all settings with their values, and whether each comes from the command line, the environment or the default.
+        r"""Show all settings with their values, and whether each comes from the command line, the environment or the default.
 
         \b
         Example:
@@ -31,7 +31,9 @@ def declare(app: typer.Typer) -> None:
             if name in run.given:
                 value, origin = run.given[name], "command line"
             plain = value if value is None or isinstance(value, bool | int) else str(value)
-            found.append({"name": name, "value": plain, "origin": origin, "variable": variable, "description": field.description})
+            found.append(
+                {"name": name, "value": plain, "origin": origin, "variable": variable, "description": field.description}
+            )
 
         def human() -> None:
             rows = [(each["name"], shown(each["value"]), each["origin"], each["variable"]) for each in found]

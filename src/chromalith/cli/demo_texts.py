@@ -9,14 +9,37 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import itertools
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-C_MODULES = ("builtins", "math", "zlib", "itertools", "time", "select", "array", "binascii", "unicodedata", "mmap", "gc")
+C_MODULES = (
+    "builtins",
+    "math",
+    "zlib",
+    "itertools",
+    "time",
+    "select",
+    "array",
+    "binascii",
+    "unicodedata",
+    "mmap",
+    "gc",
+)
 LENGTH_MIN, LENGTH_MAX = 40, 1_500  # characters; below, a text says too little to be found by its meaning
-_LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "turtledemo", "ensurepip", "__pycache__"}
+_LEFT_OUT = {
+    "site-packages",
+    "dist-packages",
+    "test",
+    "tests",
+    "idlelib",
+    "lib2to3",
+    "turtledemo",
+    "ensurepip",
+    "__pycache__",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +68,7 @@ def sources() -> list[Path]:
 def share(worker: int, workers: int, texts_max: int) -> Iterator[Text]:
     """One worker's part of all texts: every ``workers``-th source file, and for the first worker the modules in C."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    count = 0
-    for text in _unique(worker, workers, root):
-        if count == texts_max:
-            return
-        count += 1
-        yield text
+    return itertools.islice(_unique(worker, workers, root), texts_max)
 
 
 def _unique(worker: int, workers: int, root: Path) -> Iterator[Text]:
@@ -79,7 +97,9 @@ def _of_node(node: ast.AST, name: str, module: str) -> Iterator[Text]:
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         text = ast.get_docstring(node)
         if text and len(text) >= LENGTH_MIN:
-            kind = "module" if isinstance(node, ast.Module) else "class" if isinstance(node, ast.ClassDef) else "function"
+            kind = (
+                "module" if isinstance(node, ast.Module) else "class" if isinstance(node, ast.ClassDef) else "function"
+            )
             yield Text(name, kind, module, text[:LENGTH_MAX])
         for child in node.body:
             if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

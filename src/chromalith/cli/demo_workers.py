@@ -71,7 +71,8 @@ def write(url: str, collection: str, worker: int, workers: int, texts_max: int, 
                     embeddings=vectors,
                     documents=[text.text for text in batch],
                     metadatas=[
-                        {"kind": text.kind, "module": text.module, "length": len(text.text), "writer": worker} for text in batch
+                        {"kind": text.kind, "module": text.module, "length": len(text.text), "writer": worker}
+                        for text in batch
                     ],
                 )
                 took_s = SYSTEM_CLOCK.monotonic_s() - began_s
@@ -82,12 +83,25 @@ def write(url: str, collection: str, worker: int, workers: int, texts_max: int, 
 
 
 def read(
-    url: str, collection: str, cache_dir: str, queries: Sequence[tuple[list[float], dict[str, object] | None]], messages: SimpleQueue[Message]
+    url: str,
+    collection: str,
+    cache_dir: str,
+    queries: Sequence[tuple[list[float], dict[str, object] | None]],
+    messages: SimpleQueue[Message],
 ) -> None:
     """Open the store anew, without chromadb, and answer ``queries``: pairs of a vector and a filter. The body of the reader process."""
     try:
         with Reader(url, cache_dir=cache_dir) as reader:
-            found = [reader.query(collection, query_embeddings=vector, where=where, n_results=3)[0] for vector, where in queries]
-            messages.put(Saw(reader.count(collection), [hits.ids for hits in found], [list(hits.distances or ()) for hits in found]))
+            found = [
+                reader.query(collection, query_embeddings=vector, where=where, n_results=3)[0]
+                for vector, where in queries
+            ]
+            messages.put(
+                Saw(
+                    reader.count(collection),
+                    [hits.ids for hits in found],
+                    [list(hits.distances or ()) for hits in found],
+                )
+            )
     except Exception as error:
         messages.put(Failed(-1, f"{type(error).__name__}: {error}"))

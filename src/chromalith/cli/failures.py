@@ -45,10 +45,16 @@ def as_known(error: Exception) -> ChromalithError:
         return error
     if hasattr(error, "format_message"):  # typer's and click's: the command line itself was wrong
         context = getattr(error, "ctx", None)
-        return Invalid(error.format_message(), hint=f"`{context.command_path} --help` shows how" if context else "see `chromalith --help`")
+        return Invalid(
+            error.format_message(),
+            hint=f"`{context.command_path} --help` shows how" if context else "see `chromalith --help`",
+        )
     if isinstance(error, ValidationError):
         wrong = error.errors()[0]
-        return Invalid(f"a setting is wrong CHROMALITH_{str(wrong['loc'][0]).upper()}={wrong['input']}: {wrong['msg']}", hint="see `chromalith config`")
+        return Invalid(
+            f"a setting is wrong CHROMALITH_{str(wrong['loc'][0]).upper()}={wrong['input']}: {wrong['msg']}",
+            hint="see `chromalith config`",
+        )
     if isinstance(error, PermissionError):
         return Invalid(f"no permission path={error.filename}", hint="check who owns it, or choose another place")
     if isinstance(error, OSError):
@@ -64,7 +70,9 @@ def _system(error: OSError) -> ChromalithError:
         kind = Kind.UNKNOWN
 
     what = error.strerror or str(error)
-    return Failed(f"the system refused: {what.lower()} path={error.filename}", hint="look at the disk, then run it again")
+    return Failed(
+        f"the system refused: {what.lower()} path={error.filename}", hint="look at the disk, then run it again"
+    )
 
 
 def _one_line(text: str) -> str:

@@ -47,7 +47,9 @@ class Invocation:
         try:
             return session.catalog.lookup(self.tenant, self.database, name)
         except NotFound as error:
-            raise NotFound(f"no such collection name={name!r} store={session.store.url}", hint=self.nearest(session, name)) from error
+            raise NotFound(
+                f"no such collection name={name!r} store={session.store.url}", hint=self.nearest(session, name)
+            ) from error
 
     def nearest(self, session: Session, name: str) -> str:
         """What to say about a name that is not there: the one that was probably meant, or what there is."""
@@ -64,20 +66,41 @@ class Invocation:
 SHARED: dict[str, Any] = {
     "store": Annotated[
         str | None,
-        typer.Option("--store", metavar="URL", rich_help_panel=_PANEL, help="The store: s3://, gs://, az://, a directory. Else CHROMALITH_STORE."),
+        typer.Option(
+            "--store",
+            metavar="URL",
+            rich_help_panel=_PANEL,
+            help="The store: s3://, gs://, az://, a directory. Else CHROMALITH_STORE.",
+        ),
     ],
-    "json_": Annotated[bool | None, typer.Option("--json", rich_help_panel=_PANEL, help="Print JSON; docs/cli.md has the shapes.")],
-    "tenant": Annotated[str | None, typer.Option("--tenant", rich_help_panel=_PANEL, help=f"Tenant; {DEFAULT_TENANT} if not given.")],
+    "json_": Annotated[
+        bool | None, typer.Option("--json", rich_help_panel=_PANEL, help="Print JSON; docs/cli.md has the shapes.")
+    ],
+    "tenant": Annotated[
+        str | None, typer.Option("--tenant", rich_help_panel=_PANEL, help=f"Tenant; {DEFAULT_TENANT} if not given.")
+    ],
     "database": Annotated[
-        str | None, typer.Option("--database", rich_help_panel=_PANEL, help=f"Database; {DEFAULT_DATABASE} if not given.")
+        str | None,
+        typer.Option("--database", rich_help_panel=_PANEL, help=f"Database; {DEFAULT_DATABASE} if not given."),
     ],
     "endpoint_url": Annotated[
-        str | None, typer.Option("--endpoint-url", metavar="URL", rich_help_panel=_PANEL, help="A server that speaks S3, Google's or Azure's protocol.")
+        str | None,
+        typer.Option(
+            "--endpoint-url",
+            metavar="URL",
+            rich_help_panel=_PANEL,
+            help="A server that speaks S3, Google's or Azure's protocol.",
+        ),
     ],
     "region": Annotated[str | None, typer.Option("--region", rich_help_panel=_PANEL, help="Region of the bucket.")],
     "option": Annotated[
         list[str] | None,
-        typer.Option("--option", metavar="NAME=VALUE", rich_help_panel=_PANEL, help="A storage option, such as profile=work; may be repeated."),
+        typer.Option(
+            "--option",
+            metavar="NAME=VALUE",
+            rich_help_panel=_PANEL,
+            help="A storage option, such as profile=work; may be repeated.",
+        ),
     ],
 }
 
@@ -101,9 +124,13 @@ def accept_shared(app: typer.Typer, function: Callable[..., None]) -> None:
     app.callback()(_with_shared(function, run))
 
 
-def _with_shared(function: Callable[..., None], act: Callable[[Invocation, dict[str, Any]], None]) -> Callable[..., None]:
+def _with_shared(
+    function: Callable[..., None], act: Callable[[Invocation, dict[str, Any]], None]
+) -> Callable[..., None]:
     hints = get_type_hints(function, include_extras=True)
-    own = [p.replace(annotation=hints[p.name]) for p in inspect.signature(function).parameters.values() if p.name != "run"]
+    own = [
+        p.replace(annotation=hints[p.name]) for p in inspect.signature(function).parameters.values() if p.name != "run"
+    ]
 
     @functools.wraps(function)
     def wrapper(ctx: typer.Context, **values: Any) -> None:
@@ -114,7 +141,8 @@ def _with_shared(function: Callable[..., None], act: Callable[[Invocation, dict[
         act(_invocation(ctx.obj), values)
 
     shared = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation) for name, annotation in SHARED.items()
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in SHARED.items()
     ]
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     parameters = [context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *shared]

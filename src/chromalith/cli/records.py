@@ -19,16 +19,30 @@ from chromalith.read.view import Records, View
 from chromalith.session import Session
 
 INCLUDE = ("documents", "metadatas", "uris", "embeddings")
-_FIELD = {"documents": "document", "metadatas": "metadata", "uris": "uri", "embeddings": "embedding", "distances": "distance"}
+_FIELD = {
+    "documents": "document",
+    "metadatas": "metadata",
+    "uris": "uri",
+    "embeddings": "embedding",
+    "distances": "distance",
+}
 _TEXT_MAX = 100  # characters of a document that a person is shown
 
 Name = Annotated[str, typer.Argument(metavar="COLLECTION", help="The collection's name.")]
-Where = Annotated[str | None, typer.Option("--where", metavar="JSON", help='Filter on metadata, as in Chroma: {"year": {"$gt": 2020}}.')]
+Where = Annotated[
+    str | None,
+    typer.Option("--where", metavar="JSON", help='Filter on metadata, as in Chroma: {"year": {"$gt": 2020}}.'),
+]
 WhereDocument = Annotated[
     str | None, typer.Option("--where-document", metavar="JSON", help='Filter on documents: {"$contains": "word"}.')
 ]
 Include = Annotated[
-    str, typer.Option("--include", metavar="NAMES", help=f"What to show of each record: names out of {', '.join(INCLUDE)}, with commas.")
+    str,
+    typer.Option(
+        "--include",
+        metavar="NAMES",
+        help=f"What to show of each record: names out of {', '.join(INCLUDE)}, with commas.",
+    ),
 ]
 
 
@@ -42,7 +56,7 @@ def declare(app: typer.Typer) -> None:
 def _declare_count(app: typer.Typer) -> None:
     @command(app, "count")
     def count(run: Invocation, collection: Name) -> None:
-        """Count the records of a collection, those not folded yet included.
+        r"""Count the records of a collection, those not folded yet included.
 
         \b
         Example:
@@ -65,7 +79,7 @@ def _declare_get(app: typer.Typer) -> None:
         offset: Annotated[int, typer.Option("--offset", min=0, help="How many to leave out first.")] = 0,
         include: Include = "documents,metadatas",
     ) -> None:
-        """Show records by id or filter, in the order of their insertion.
+        r"""Show records by id or filter, in the order of their insertion.
 
         \b
         Example:
@@ -86,18 +100,25 @@ def _declare_query(app: typer.Typer) -> None:
     def query(
         run: Invocation,
         collection: Name,
-        embedding: Annotated[str | None, typer.Option("--embedding", metavar="JSON", help="A vector as JSON, or a list of vectors.")] = None,
+        embedding: Annotated[
+            str | None, typer.Option("--embedding", metavar="JSON", help="A vector as JSON, or a list of vectors.")
+        ] = None,
         file: Annotated[Path | None, typer.Option("--file", help="The same in a file: JSON, or numpy's .npy.")] = None,
         text: Annotated[list[str] | None, typer.Option("--text", help="Words to embed; may be repeated.")] = None,
         embed: Annotated[
-            str | None, typer.Option("--embed", metavar="MODULE:FUNCTION", help="What embeds --text; wordllama, if installed, when not given.")
+            str | None,
+            typer.Option(
+                "--embed",
+                metavar="MODULE:FUNCTION",
+                help="What embeds --text; wordllama, if installed, when not given.",
+            ),
         ] = None,
         n: Annotated[int, typer.Option("--n", min=1, help="How many records for each vector.")] = 10,
         where: Where = None,
         where_document: WhereDocument = None,
         include: Include = "documents,metadatas",
     ) -> None:
-        """Find the records nearest to a vector, nearest first, among those that pass the filters.
+        r"""Find the records nearest to a vector, nearest first, among those that pass the filters.
 
         \b
         Example:
@@ -115,10 +136,19 @@ def _declare_query(app: typer.Typer) -> None:
         def human() -> None:
             for position, hits in enumerate(answers):
                 if len(answers) > 1:
-                    run.output.line(f"query {position}: {text[position] if text else shown(vectors[position], 60)}", "bold")
+                    run.output.line(
+                        f"query {position}: {text[position] if text else shown(vectors[position], 60)}", "bold"
+                    )
                 _print(run.output, hits)
 
-        run.output.data({"collection": collection, "version": view.manifest.version, "queries": [{"hits": hits} for hits in answers]}, human)
+        run.output.data(
+            {
+                "collection": collection,
+                "version": view.manifest.version,
+                "queries": [{"hits": hits} for hits in answers],
+            },
+            human,
+        )
 
 
 def _view(run: Invocation, session: Session, name: str) -> View:
@@ -129,7 +159,10 @@ def _columns(include: str) -> list[str]:
     names = [name.strip() for name in include.split(",") if name.strip()]
     wrong = [name for name in names if name not in INCLUDE]
     if wrong:
-        raise Invalid(f"cannot include this include={wrong[0]!r}", hint=f"names out of {', '.join(INCLUDE)}, with commas between them")
+        raise Invalid(
+            f"cannot include this include={wrong[0]!r}",
+            hint=f"names out of {', '.join(INCLUDE)}, with commas between them",
+        )
     return names
 
 
@@ -139,25 +172,36 @@ def _json(option: str, text: str | None) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise Invalid(f"{option} is not JSON: {error}", hint=f"""quote it for the shell: {option} '{{"key": "value"}}'""") from error
+        raise Invalid(
+            f"{option} is not JSON: {error}", hint=f"""quote it for the shell: {option} '{{"key": "value"}}'"""
+        ) from error
 
 
-def _vectors(embedding: str | None, file: Path | None, text: list[str] | None, embed: str | None) -> npt.NDArray[np.float32]:
+def _vectors(
+    embedding: str | None, file: Path | None, text: list[str] | None, embed: str | None
+) -> npt.NDArray[np.float32]:
     """The vectors to ask with, as float32 (n, dim)."""
     given = [name for name, value in (("--embedding", embedding), ("--file", file), ("--text", text)) if value]
     if len(given) != 1:
         what = f"got {' and '.join(given)}" if given else "got none"
-        raise Invalid(f"a query needs exactly one of --embedding, --file, --text; {what}", hint="see `chromalith query --help`")
+        raise Invalid(
+            f"a query needs exactly one of --embedding, --file, --text; {what}", hint="see `chromalith query --help`"
+        )
     if text:
         return _embedded(text, embed)
     value = _json("--embedding", embedding) if embedding else _read(file or Path())
     try:
         matrix = np.asarray(value, np.float32)
     except (ValueError, TypeError) as error:
-        raise Invalid(f"{given[0]} is not a vector, nor a list of vectors of one length", hint="write it as [0.1, 0.2, 0.3]") from error
+        raise Invalid(
+            f"{given[0]} is not a vector, nor a list of vectors of one length", hint="write it as [0.1, 0.2, 0.3]"
+        ) from error
     matrix = matrix.reshape(1, -1) if matrix.ndim == 1 else matrix
     if matrix.ndim != 2 or matrix.size == 0:
-        raise Invalid(f"{given[0]} is not a vector, nor a list of vectors shape={matrix.shape}", hint="write it as [0.1, 0.2, 0.3]")
+        raise Invalid(
+            f"{given[0]} is not a vector, nor a list of vectors shape={matrix.shape}",
+            hint="write it as [0.1, 0.2, 0.3]",
+        )
     return matrix
 
 
@@ -169,14 +213,19 @@ def _read(file: Path) -> Any:
     except FileNotFoundError as error:
         raise NotFound(f"no such file file={file}", hint="check the path") from error
     except ValueError as error:
-        raise Invalid(f"the file holds no vector file={file}: {error}", hint="JSON such as [0.1, 0.2], or a .npy file") from error
+        raise Invalid(
+            f"the file holds no vector file={file}: {error}", hint="JSON such as [0.1, 0.2], or a .npy file"
+        ) from error
 
 
 def _embedded(texts: list[str], embed: str | None) -> npt.NDArray[np.float32]:
     if embed is not None:
         return named(embed)(texts)
     if importlib.util.find_spec("wordllama") is None:
-        raise Invalid("nothing was named that embeds --text", hint="add --embed module:function, or pip install 'chromalith[demo]' for wordllama")
+        raise Invalid(
+            "nothing was named that embeds --text",
+            hint="add --embed module:function, or pip install 'chromalith[demo]' for wordllama",
+        )
     return wordllama()(texts)
 
 

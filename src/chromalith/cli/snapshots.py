@@ -17,7 +17,9 @@ Name = Annotated[str, typer.Argument(metavar="COLLECTION", help="The collection'
 
 def declare(app: typer.Typer) -> None:
     """Add ``snapshot`` to the command line."""
-    group = typer.Typer(no_args_is_help=True, help="List and show the published versions of a collection.", rich_markup_mode="rich")
+    group = typer.Typer(
+        no_args_is_help=True, help="List and show the published versions of a collection.", rich_markup_mode="rich"
+    )
     accept_shared(group, _group)
     _declare(group)
     app.add_typer(group, name="snapshot")
@@ -34,7 +36,7 @@ def _declare(group: typer.Typer) -> None:
         collection: Name,
         limit: Annotated[int, typer.Option("--limit", min=1, help="How many versions at most.")] = 20,
     ) -> None:
-        """List the published versions that are stored, newest first.
+        r"""List the published versions that are stored, newest first.
 
         \b
         Example:
@@ -46,7 +48,9 @@ def _declare(group: typer.Typer) -> None:
             found = [_described(read_manifest(session.store, keys[version])) for version in newest]
 
         def human() -> None:
-            rows = [(v["version"], v["kind"], v["created"], v["records"], v["segments"], size(v["bytes"])) for v in found]
+            rows = [
+                (v["version"], v["kind"], v["created"], v["records"], v["segments"], size(v["bytes"])) for v in found
+            ]
             run.output.table(("version", "kind", "created", "records", "segments", "size"), rows)
             if len(keys) > len(found):
                 run.output.say(f"{len(keys) - len(found)} older versions are not shown; --limit shows more")
@@ -59,7 +63,7 @@ def _declare(group: typer.Typer) -> None:
         collection: Name,
         version: Annotated[int | None, typer.Argument(help="The version; the current one if not given.", min=0)] = None,
     ) -> None:
-        """Show what one version consists of: its segments, checksums and quarantined deltas.
+        r"""Show what one version consists of: its segments, checksums and quarantined deltas.
 
         \b
         Example:
@@ -78,7 +82,10 @@ def _declare(group: typer.Typer) -> None:
                 if key not in ("segment_list", "quarantined"):
                     run.output.line(f"{key:<20} {shown(value)}")
             if found["segment_list"]:
-                rows = [(s["id"], s["rows"], s["records"], size(s["bytes"]), s["index"] or "–") for s in found["segment_list"]]
+                rows = [
+                    (s["id"], s["rows"], s["records"], size(s["bytes"]), s["index"] or "–")
+                    for s in found["segment_list"]
+                ]
                 run.output.table(("segment", "rows", "records", "size", "index"), rows)
             for each in found["quarantined"]:
                 run.output.line(f"quarantined {each['delta']}: {shown(each['reason'])}")

@@ -6,7 +6,7 @@ kept, and who wins a race, the catalog decides (:mod:`chromalith.coord.catalog`)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -31,9 +31,13 @@ NAME_LENGTH_MIN = 3
 class CatalogVerbs:
     """Answers the catalog half of Chroma's ServerAPI. Safe to share between threads."""
 
-    def __init__(self, catalog: Catalog, rules: StockRules) -> None:
-        self._catalog = catalog
+    def __init__(self, catalog: Callable[[], Catalog], rules: StockRules) -> None:
+        self._catalog_now = catalog  # another one after a reset
         self._rules = rules
+
+    @property
+    def _catalog(self) -> Catalog:
+        return self._catalog_now()
 
     # Tenants and databases -----------------------------------------------------------------------------------------
 

@@ -18,15 +18,18 @@ from typing import Any
 
 from chromadb.api import ServerAPI
 from chromadb.api.client import Client as ChromaClient
-from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
+from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
+from chromadb.config import Settings as ChromaSettings
 from chromadb.telemetry.product import ProductTelemetryClient
 from overrides import override
 
-from chromalith.client.opened_store import OpenedStore, Pinned, default_cache_dir
+from chromalith.client.opened_store import OpenedStore, Pinned
 from chromalith.client.pins import At, check_at
 from chromalith.client.server_api import Opener, OpeningSystem
 from chromalith.errors import Invalid
 from chromalith.read.reader import DEFAULT_STALENESS_S, ReadLevel
+from chromalith.session import Session
+from chromalith.settings import Settings
 from chromalith.store.url import canonical_url, open_store
 
 
@@ -63,17 +66,23 @@ def Client(  # noqa: N802  # the name is Chroma's
     level = _level(read_level)
     if at is not None:
         check_at(at)
-    directory = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    settings = Settings()
+    directory = settings.cache_dir if cache_dir is None else Path(cache_dir)
     place = canonical_url(url, storage_options=storage_options)
 
     def opener() -> OpenedStore:
-        return OpenedStore(
-            open_store(url, storage_options=storage_options),
-            read_level=level,
-            max_staleness_s=max_staleness_s,
-            cache_dir=directory,
-            pinned=None if at is None else Pinned(at, tenant, database),
-        )
+        store = open_store(url, storage_options=storage_options)
+
+        def open_session() -> Session:
+            return Session(
+                store,
+                read_level=level,
+                max_staleness_s=max_staleness_s,
+                cache_dir=directory,
+                cache_bytes_max=settings.cache_bytes_max,
+            )
+
+        return OpenedStore(open_session, pinned=None if at is None else Pinned(at, tenant, database))
 
     options = [level, max_staleness_s, str(directory), repr(at), _printed(storage_options), allow_reset]
     if isinstance(at, Mapping):
@@ -85,7 +94,7 @@ def Client(  # noqa: N802  # the name is Chroma's
 class _SharedSystem(OpeningSystem):
     """A System that leaves the register of running ones when it is stopped."""
 
-    def __init__(self, settings: Settings, opener: Opener) -> None:
+    def __init__(self, settings: ChromaSettings, opener: Opener) -> None:
         super().__init__(settings, opener)
         self.key = settings.persist_directory
 
@@ -113,7 +122,7 @@ def _system(place: str, options: list[Any], opener: Opener, *, allow_reset: bool
         running = _running.get(key)
         if running is not None:
             return running
-        settings = Settings(
+        settings = ChromaSettings(
             is_persistent=True,
             persist_directory=key,
             allow_reset=allow_reset,

@@ -65,7 +65,7 @@ class DataVerbs:
         key = CollectionId(str(cid))
         with self._errors(cid):
             self._opened.check_writable()
-            self._opened.writer.write(
+            self._opened.session.writer.write(
                 key,
                 op,
                 columns.ids,
@@ -100,7 +100,7 @@ class DataVerbs:
                 ids = found.ids
             gone = list(dict.fromkeys(ids or ()))
             if gone:
-                self._opened.writer.write(key, "delete", gone)
+                self._opened.session.writer.write(key, "delete", gone)
         return {"deleted": len(gone)}  # DeleteResult, a TypedDict that Chroma 1.5.2 does not have
 
     # Reads ---------------------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ class DataVerbs:
             return replace(current, schema=with_keys(current.schema, found))
 
         with suppress(ChromalithError):
-            self._opened.catalog.modify(cid, change)
+            self._opened.session.catalog.modify(cid, change)
 
 
 def _fields(include: Sequence[str]) -> tuple[str, ...]:

@@ -30,7 +30,8 @@ from chromadb.api.types import (
     SearchResult,
 )
 from chromadb.auth import UserIdentity
-from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings, System
+from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, System
+from chromadb.config import Settings as ChromaSettings
 from chromadb.errors import InvalidArgumentError
 from chromadb.types import Collection as CollectionModel
 from chromadb.types import Database, Tenant
@@ -42,16 +43,17 @@ from chromalith.client.errors import chroma_errors
 from chromalith.client.opened_store import OpenedStore
 from chromalith.client.stock_rules import StockRules
 from chromalith.clock import SYSTEM_CLOCK
+from chromalith.model.delta import OPERATIONS_MAX
 from chromalith.read.reader import ReadLevel as Level
+from chromalith.session import Session
+from chromalith.settings import Settings
 from chromalith.store.memory import MemoryStore
+from chromalith.store.port import Store
 from chromalith.store.url import open_store
 
 if TYPE_CHECKING:
     from chromadb.api.models.AttachedFunction import AttachedFunction
     from chromadb.api.types import DeleteResult, GetResult, QueryResult
-
-RECORDS_MAX = 10_000
-"""Records in one call: a delta is one object, put in one request."""
 
 Opener = Callable[[], OpenedStore]
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -63,7 +65,7 @@ class OpeningSystem(System):
     The settings keep the name of an implementation that Chroma knows, because it accepts no other.
     """
 
-    def __init__(self, settings: Settings, opener: Opener) -> None:
+    def __init__(self, settings: ChromaSettings, opener: Opener) -> None:
         super().__init__(settings)
         self.opener = opener
 
@@ -72,13 +74,16 @@ class OpeningSystem(System):
         return super().instance(ChromalithAPI if type is ServerAPI else type)
 
 
-def opener_of(settings: Settings) -> Opener:
+def opener_of(settings: ChromaSettings) -> Opener:
     """For a plain Chroma system: persistent settings mean a directory store there, others one in memory."""
 
     def open_it() -> OpenedStore:
+        store: Store
         if settings.is_persistent:
-            return OpenedStore(open_store(settings.persist_directory))
-        return OpenedStore(MemoryStore(SYSTEM_CLOCK))
+            cache_dir, store = Settings().cache_dir, open_store(settings.persist_directory)
+        else:
+            cache_dir, store = None, MemoryStore(SYSTEM_CLOCK)
+        return OpenedStore(lambda: Session(store, cache_dir=cache_dir))
 
     return open_it
 
@@ -107,8 +112,8 @@ class ChromalithAPI(ServerAPI):
         super().start()
         if self._opened is None:
             self._opened = self._opener()
-            self._catalog_verbs = CatalogVerbs(self._opened.catalog, StockRules())
-            self._data_verbs = DataVerbs(self._opened, RECORDS_MAX)
+            self._catalog_verbs = CatalogVerbs(lambda: self._running_store().session.catalog, StockRules())
+            self._data_verbs = DataVerbs(self._opened, OPERATIONS_MAX)
 
     @verb
     def stop(self) -> None:
@@ -149,24 +154,23 @@ class ChromalithAPI(ServerAPI):
         with chroma_errors():
             self._running_store().check_writable()
         self._running_store().erase()
-        self._data_verbs = DataVerbs(self._running_store(), RECORDS_MAX)
         return True
 
     @verb
     def heartbeat(self) -> int:
-        return self._running_store().clock.now_us() * 1_000
+        return self._running_store().session.clock.now_us() * 1_000
 
     @verb
     def get_version(self) -> str:
         return chromadb.__version__
 
     @verb
-    def get_settings(self) -> Settings:
+    def get_settings(self) -> ChromaSettings:
         return self._system.settings
 
     @verb
     def get_max_batch_size(self) -> int:
-        return RECORDS_MAX
+        return OPERATIONS_MAX
 
     @verb
     def get_user_identity(self) -> UserIdentity:

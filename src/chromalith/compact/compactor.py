@@ -17,10 +17,11 @@ Crash anywhere: objects that nothing names. Two compactors at once: one of them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from chromalith.clock import Clock
 from chromalith.compact.fold_job import FoldJob
@@ -269,8 +270,20 @@ class Compactor:
         cid = current.manifest.collection
         collection = self._collections.known(cid) or self._collections.get(cid)
         return SegmentWriter(
-            self._store, cid, self._clock, check_space(collection.space), self._settings.index_threshold, self._settings.index
+            self._store,
+            cid,
+            self._clock,
+            check_space(collection.space),
+            self._settings.index_threshold,
+            index_config(collection.configuration, self._settings.index),
         )
+
+
+def index_config(configuration: Mapping[str, Any], least: IndexConfig) -> IndexConfig:
+    """How to build a collection's index: its own HNSW numbers, but at least ``least``."""
+    own = configuration.get("hnsw") or {}
+    numbers = {name: max(own.get(name) or 0, getattr(least, name)) for name in ("max_neighbors", "ef_construction", "ef_search")}
+    return replace(least, **numbers)
 
 
 def _unfolded(listed: Sequence[Listed], manifest: Manifest) -> list[Listed]:

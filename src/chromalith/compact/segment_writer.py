@@ -6,7 +6,7 @@ All objects are immutable, under a name that nothing else uses: until a publish 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chromalith.clock import Clock
-from chromalith.engine.index import INDEX_THRESHOLD, IndexConfig, check_index
+from chromalith.engine.index import INDEX_THRESHOLD, FindsTooFew, IndexConfig, check_index
 from chromalith.engine.space import Space
 from chromalith.engine.usearch_index import build_index, open_index
 from chromalith.model import layout
@@ -25,6 +25,8 @@ from chromalith.model.ids import WRITE_ID_DIGITS, CollectionId, JobId
 from chromalith.model.manifest import DeletesRef, FileRef, IndexRef, Segment
 from chromalith.model.segment import digests, encode_deletes, encode_ids, encode_records
 from chromalith.store.port import Store
+
+EFFORTS = (1, 4)  # times the usual expansion: random Gaussian vectors of 384 dimensions need the second
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +77,24 @@ class SegmentWriter:
     def _job(self, base: int) -> JobId:
         return JobId(base, self.clock.random_hex(WRITE_ID_DIGITS))
 
-    def _index(self, job: JobId, table: pa.Table) -> IndexRef:
+    def _index(self, job: JobId, table: pa.Table) -> IndexRef | None:
+        """Build, check and store the index. ``None`` if none can be built that finds its own vectors: then the segment is scanned."""
         vectors, _ = matrix(table.column("embedding"))
-        with tempfile.TemporaryDirectory(prefix="chromalith-index-") as directory:
-            path = Path(directory) / "index"
-            build_index(vectors, self.space, path, self.index_config)
-            # Reopened and checked before anything names it: an index that lost rows would answer, only worse.
-            index = open_index(path, self.space, self.index_config)
-            check_index(index, vectors, self.space)
-            body = path.read_bytes()
-        self.store.put(layout.segment_file_key(self.cid, job, layout.index_file(index.kind)), body)
-        return IndexRef(index.kind, f"{index.library} {index.version}", asdict(self.index_config), FileRef.of(body))
+        for effort in EFFORTS:
+            wanted = self.index_config
+            config = replace(
+                wanted, ef_construction=effort * wanted.ef_construction, ef_search=effort * wanted.ef_search
+            )
+            with tempfile.TemporaryDirectory(prefix="chromalith-index-") as directory:
+                path = Path(directory) / "index"
+                build_index(vectors, self.space, path, config)
+                # Reopened and checked before anything names it: an index that lost rows would answer, only worse.
+                index = open_index(path, self.space, config)
+                try:
+                    check_index(index, vectors, self.space)
+                except FindsTooFew:
+                    continue
+                body = path.read_bytes()
+            self.store.put(layout.segment_file_key(self.cid, job, layout.index_file(index.kind)), body)
+            return IndexRef(index.kind, f"{index.library} {index.version}", asdict(config), FileRef.of(body))
+        return None

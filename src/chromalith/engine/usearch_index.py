@@ -6,6 +6,7 @@ bf16 instructions reads it through the same library's portable kernels, slower b
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,9 @@ class UsearchIndex:
 
     def __init__(self, index: Any) -> None:
         self._index = index
+        # The binding lets other threads run during a search, while a search uses scratch memory of the index. Recent versions
+        # lock for themselves; this lock costs nothing beside theirs, and does not depend on the version.
+        self._lock = threading.Lock()
 
     @property
     def rows(self) -> int:
@@ -49,9 +53,10 @@ class UsearchIndex:
         return np.sort(np.asarray(self._index.keys)).astype(np.int64)
 
     def search(self, queries: npt.NDArray[np.float32], count: int) -> list[npt.NDArray[np.int64]]:
+        with self._lock:
+            found = self._index.search(queries[0] if len(queries) == 1 else queries, count)
         if len(queries) == 1:
-            return [np.asarray(self._index.search(queries[0], count).keys).astype(np.int64)]
-        found = self._index.search(queries, count)
+            return [np.asarray(found.keys).astype(np.int64)]
         # Rows of the answer are padded to ``count``; what lies behind the number that was found is not set.
         return [keys[:n].astype(np.int64) for keys, n in zip(found.keys, found.counts.tolist(), strict=True)]
 

@@ -11,8 +11,10 @@ def fixed_size_list(values: npt.NDArray[np.float32], present: npt.NDArray[np.boo
     """The rows of ``values`` (float32, (rows, dim)) as a column; rows where ``present`` is false are null."""
     rows, dim = values.shape
     flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(rows * dim))
+    # Elements are never null, and saying so halves the time to decode them from Parquet.
+    kind = pa.list_(pa.field("element", pa.float32(), nullable=False), dim)
     mask = None if present is None or present.all() else pa.array(~present)
-    return pa.FixedSizeListArray.from_arrays(flat, dim, mask=mask)
+    return pa.FixedSizeListArray.from_arrays(flat, type=kind, mask=mask)
 
 
 def matrix(column: pa.ChunkedArray | pa.Array) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:

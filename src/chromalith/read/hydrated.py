@@ -31,6 +31,8 @@ from chromalith.store.cache import Cache
 
 _CONTENT = {"id": pa.large_string(), "seq": pa.int64(), "document": pa.large_string(), "uri": pa.large_string(), "metadata": pa.large_string()}
 
+_DECODED_GROUPS = 64  # row groups decoded at once: 100 MB of 384-d embeddings
+
 
 class HydratedSegment:
     """One segment's rows, dead ones included: what does not change between versions. Safe to share between threads.
@@ -68,7 +70,8 @@ class HydratedSegment:
     def vectors(self) -> Vectors:
         with self._lock:
             if self._vectors is None:
-                self._vectors = np.load(self._derived("vectors.npy", self._decode_vectors), mmap_mode="r")
+                mapped = np.load(self._derived("vectors.npy", self._decode_vectors), mmap_mode="r")
+                self._vectors = mapped.view(np.ndarray)  # the same memory; memmap's own indexing costs 0.1 ms a query
             return self._vectors
 
     def squared_norms(self) -> npt.NDArray[np.float32]:
@@ -156,13 +159,13 @@ class HydratedSegment:
         # By row groups, into the file: the matrix is never in memory as a whole.
         parquet = pq.ParquetFile(self._file(layout.RECORDS_FILE), memory_map=True)
         width = parquet.schema_arrow.field("embedding").type.list_size
-        vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(self.rows, width))
-        at = 0
-        for batch in parquet.iter_batches(65_536, columns=["embedding"]):
-            values, _ = matrix(batch.column(0))
-            vectors[at : at + len(values)] = values
-            at += len(values)
-        vectors.flush()
+        header = {"descr": "<f4", "fortran_order": False, "shape": (self.rows, width)}
+        with path.open("wb") as out:
+            np.lib.format.write_array_header_1_0(out, header)
+            for start in range(0, parquet.num_row_groups, _DECODED_GROUPS):
+                groups = range(start, min(start + _DECODED_GROUPS, parquet.num_row_groups))
+                values, _ = matrix(parquet.read_row_groups(groups, columns=["embedding"]).column(0))
+                out.write(np.ascontiguousarray(values, "<f4").data)
 
 
 class SegmentPart:

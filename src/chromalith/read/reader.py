@@ -12,8 +12,8 @@ At the default level, in this order:
 A 404 on something that a manifest or a listing named means that a sweep overtook this read: it starts again.
 
 Levels, by Chroma's names: ``INDEX_AND_WAL`` (default) sees every write that was acknowledged before the read began;
-``INDEX_AND_BOUNDED_WAL`` answers from the last such state if it is at most ``max_staleness_s`` old, without a request; ``INDEX_ONLY`` answers
-from the snapshot alone, and looks for a newer one at most every ``max_staleness_s``. Whatever the level, a process
+``INDEX_AND_BOUNDED_WAL`` answers from the last such state if it is at most ``max_staleness_s`` old, without a request;
+``INDEX_ONLY`` answers from the snapshot alone, and looks for a newer one at most every ``max_staleness_s``. Whatever the level, a process
 sees its own writes: while one of them is not folded, the default level is used.
 
 Invariants: the version that a reader shows never falls; a state is immutable once it is shown.
@@ -136,7 +136,8 @@ class CollectionReader:
     def view_of(self, manifest: Manifest) -> View:
         """A pinned, read-only view of one version, without an overlay."""
         held = self._hold(manifest.collection)
-        return View(self._state_of(manifest, Overlay(next_seq=manifest.next_seq, dimension=manifest.dimension), held, self._space(manifest.collection)))
+        nothing = Overlay(next_seq=manifest.next_seq, dimension=manifest.dimension)
+        return View(self._state_of(manifest, nothing, held, self._space(manifest.collection)))
 
     def _state(self, cid: CollectionId, level: ReadLevel, max_staleness_s: float) -> State:
         held = self._hold(cid)

@@ -57,7 +57,7 @@ class ParquetSource:
         self._path = Path(path)
         with _named_errors(self._path):
             file = self._open()
-        self._rows = file.metadata.num_rows
+        self._rows = int(file.metadata.num_rows)
         self._columns = _columns(file.schema_arrow, columns or {}, self._path)
         self._footer = _footer(file.metadata.metadata or {}, self._path)
         self._definition = Definition.of_space(space)
@@ -75,7 +75,8 @@ class ParquetSource:
 
     @property
     def version(self) -> int | None:
-        return self._footer["version"] if self._footer else None
+        version = None if self._footer is None else self._footer["version"]
+        return None if version is None else int(version)
 
     @property
     def sums(self) -> Sums | None:
@@ -83,7 +84,7 @@ class ParquetSource:
             return None
         return Sums(Setsum.parse(self._footer["content"]), Setsum.parse(self._footer["embedding"]))
 
-    def total(self) -> int | None:
+    def total(self) -> int:
         return self._rows
 
     def batches(self, rows: int) -> Iterator[Batch]:

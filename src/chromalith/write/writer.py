@@ -28,7 +28,15 @@ from chromalith.coord.collections import Collections
 from chromalith.errors import Invalid, Unavailable, Unknown
 from chromalith.model import layout
 from chromalith.model.delta import VOID, encode_delta
-from chromalith.model.ids import COUNTER_MAX, HLC_LOGICAL_BITS, WRITER_DIGITS, CollectionId, DeltaId, body_digest, hlc_tick
+from chromalith.model.ids import (
+    COUNTER_MAX,
+    HLC_LOGICAL_BITS,
+    WRITER_DIGITS,
+    CollectionId,
+    DeltaId,
+    body_digest,
+    hlc_tick,
+)
 from chromalith.model.operation import OP_BY_LABEL, Operations
 from chromalith.store.port import Absent, Store
 from chromalith.store.readback import Overtaken, put_resolved

@@ -10,7 +10,7 @@ import pytest
 
 from chromalith.clock import SYSTEM_CLOCK, ManualClock
 from chromalith.coord.register import ATTEMPTS_MAX, Register
-from chromalith.errors import Conflict, Corrupt, Unavailable
+from chromalith.errors import Conflict, Corrupt, Unavailable, Unknown
 from chromalith.store.memory import MemoryStore
 from chromalith.store.port import Condition, ETag, Store
 
@@ -93,8 +93,6 @@ class LostReply:
         etag = self._inner.put(key, body, condition)
         if not self._lost:
             self._lost = True
-            from chromalith.errors import Unknown
-
             raise Unknown("the reply was lost")
         return etag
 
@@ -106,6 +104,36 @@ def test_a_change_whose_reply_was_lost_is_applied_once() -> None:
     store = MemoryStore(ManualClock())
     assert make(LostReply(store)).update(increment) == {"n": 1}  # type: ignore[arg-type]
     assert make(store).read().value == {"n": 1}
+
+
+class LostAndOverwritten:
+    """A store whose first conditional write is applied and then overwritten by somebody, and whose reply never arrives."""
+
+    def __init__(self, inner: MemoryStore) -> None:
+        self._inner = inner
+        self._lost = False
+
+    def put(self, key: str, body: bytes, condition: Condition = None) -> ETag:
+        etag = self._inner.put(key, body, condition)
+        if not self._lost:
+            self._lost = True
+            self._inner.put(key, json.dumps({**json.loads(body), "theirs": True, "write_id": "0" * 32}).encode())
+            raise Unknown("the reply was lost")
+        return etag
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def test_a_change_that_asks_for_a_state_is_right_even_if_its_lost_success_was_built_on() -> None:
+    store = MemoryStore(ManualClock())
+    done = make(LostAndOverwritten(store)).update(lambda value: {**(value or {}), "mine": True})  # type: ignore[arg-type]
+    assert done == {"mine": True, "theirs": True}
+
+
+def test_a_create_whose_lost_success_was_built_on_is_unknown_and_not_a_no() -> None:
+    with pytest.raises(Unknown):
+        make(LostAndOverwritten(MemoryStore(ManualClock()))).create({"mine": True})  # type: ignore[arg-type]
 
 
 def test_what_is_not_a_json_object_is_corrupt() -> None:

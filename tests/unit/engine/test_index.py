@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
@@ -59,6 +60,14 @@ def test_queries_together_are_answered_as_each_alone(built: dict[Space, Path], v
     for i in range(5):
         assert together[i].tolist() == index.search(vectors[i : i + 1], 20)[0].tolist()
         assert together[i].dtype == np.int64
+
+
+def test_threads_do_not_disturb_each_other(built: dict[Space, Path], vectors: Vectors) -> None:
+    index = open_index(built["l2"], "l2", CONFIG)
+    alone = [index.search(vectors[i : i + 1], 20)[0].tolist() for i in range(300)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda i: index.search(vectors[i : i + 1], 20)[0].tolist(), range(300)))
+    assert together == alone
 
 
 def test_asking_for_more_than_there_is_gives_what_there_is(tmp_path: Path, vectors: Vectors) -> None:
