@@ -7,6 +7,7 @@ import time
 from bench.dataset import Dataset
 from bench.servers import Place
 
+from chromalith.compact.compactor import CompactionSettings
 from chromalith.model.ids import CollectionId
 from chromalith.session import Session
 from chromalith.wiring import DEFAULT_DATABASE, DEFAULT_TENANT, Writer, compact
@@ -41,6 +42,13 @@ def fill(place: Place, data: Dataset) -> None:
 
 
 def fold_all(place: Place) -> None:
-    """Fold what waits; what a remote store's clock has not settled yet is left to the next run, so there may be several."""
-    while compact(place.url, COLLECTION, storage_options=place.options)[0].waiting:
-        time.sleep(1)
+    """Fold what waits, and sweep the folded deltas without their minute of grace: the state that a collection is in most of the time.
+
+    What a remote store's clock has not settled yet is left to the next run, so there may be several.
+    """
+    settings = CompactionSettings(fold_grace_s=0.0)
+    while True:
+        outcome = compact(place.url, COLLECTION, settings=settings, storage_options=place.options)[0]
+        if outcome.idle and not outcome.waiting:
+            return
+        time.sleep(1 if outcome.waiting else 0)

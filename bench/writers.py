@@ -2,7 +2,7 @@
 
 Eight processes with eight threads each; every thread is a writer of its own, with its own connection, and commits 50 records a call for
 as long as the bench lasts, on SeaweedFS. Then everything that was acknowledged is read back, from the overlay and again after folding.
-Peer: the same topology and the same vectors with LanceDB's ``add``, in the environment that ``--lancedb PYTHON`` names (it is not a dependency).
+Peer: the same topology with LanceDB's ``add``, in the environment that ``--lancedb PYTHON`` names (it is not a dependency).
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def documents(view: View) -> dict[str, str | None]:
 
 def merging(**settings: Any) -> CompactionSettings:
     """Settings that merge at every opportunity."""
-    return CompactionSettings(merge=MergePolicy(fan_in=2, rows_floor=1), **settings)
+    return CompactionSettings(merge=MergePolicy(fan_in=2, rows_floor=NEVER), **settings)
 
 
 def keys(store: Store, prefix: str = "", suffix: str = "") -> list[str]:

@@ -52,10 +52,14 @@ def connected(
         raise NotFound(f"no such database tenant={tenant!r} database={database!r}") from error
     except (ChromaError, ValueError, OSError) as error:
         raise Unavailable(f"no Chroma server answers host={host} port={port}", hint=str(error)[:200]) from error
+    server = client._server
     try:
-        yield client._server
+        yield server
     finally:
         client.close()
+        session = getattr(server, "_session", None)
+        if session is not None:
+            session.close()  # 1.5.9 leaves its sockets to the garbage collector
 
 
 class ChromaSource:

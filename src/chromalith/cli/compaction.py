@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache as once
 from typing import Annotated, Any
 
 import typer
@@ -63,25 +64,37 @@ def _declare_compact(app: typer.Typer) -> None:
 
 
 def _round(run: Invocation, collection: str | None, *, quiet: bool) -> None:
-    with run.session() as session:
-        if collection is not None:
-            run.find(session, collection)
-        names = {named.collection.id: named.name for named in session.catalog.listing(run.tenant, run.database)}
+    @once
+    def names() -> dict[CollectionId, str]:
+        """One request, made only when there is something to tell: a round that finds nothing is one listing of the store."""
+        with run.session() as session:
+            found = session.catalog.databases.peek(run.tenant, run.database)
+            return {CollectionId(cid): name for name, cid in (found.collections if found else {}).items()}
+
     with run.output.progress("compacting") as advance:
-        outcomes = compact_once(
-            run.store,
-            collection,
-            tenant=run.tenant,
-            database=run.database,
-            storage_options=run.storage_options,
-            settings=CompactionSettings(index_threshold=Settings().index_threshold),
-            progress=lambda step, outcome: advance(
-                text=f"{names.get(outcome.collection, outcome.collection)}: {step}, version {outcome.version}"
-            ),
-        )
+
+        def progress(step: str, outcome: Outcome) -> None:
+            name = names().get(outcome.collection, outcome.collection)
+            advance(text=f"{name}: {step}, version {outcome.version}")
+
+        try:
+            outcomes = compact_once(
+                run.store,
+                collection,
+                tenant=run.tenant,
+                database=run.database,
+                storage_options=run.storage_options,
+                settings=CompactionSettings(index_threshold=Settings().index_threshold),
+                progress=progress,
+            )
+        except NotFound:
+            if collection is not None:
+                with run.session() as session:
+                    run.find(session, collection)  # says what was probably meant
+            raise
     if quiet and all(outcome.idle for outcome in outcomes):
         return  # a watcher says nothing when nothing happened
-    found = [_described(outcome, names) for outcome in outcomes]
+    found = [_described(outcome, names()) for outcome in outcomes]
     run.output.data({"outcomes": found}, lambda: _tell(run, found))
 
 

@@ -80,9 +80,16 @@ class Output:
             yield advance
 
 
+class _Console(Console):
+    """A console that says that its reader is gone, where Rich's own would end the process as if the command had failed."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def _console(file: Any) -> Console:
-    plain = Console(file=file)
-    return plain if plain.is_terminal else Console(file=file, width=_NARROW)
+    plain = _Console(file=file)
+    return plain if plain.is_terminal else _Console(file=file, width=_NARROW)
 
 
 def shown(value: object, length_max: int | None = None) -> str:

@@ -15,6 +15,7 @@ from chromalith.cli.embedding import named, wordllama
 from chromalith.cli.invocation import Invocation, command
 from chromalith.cli.output import Output, shown
 from chromalith.errors import Invalid, NotFound
+from chromalith.guide import EMBED
 from chromalith.read.view import Records, View
 from chromalith.session import Session
 
@@ -109,6 +110,7 @@ def _declare_query(app: typer.Typer) -> None:
             str | None,
             typer.Option(
                 "--embed",
+                envvar=EMBED,
                 metavar="MODULE:FUNCTION",
                 help="What embeds --text; wordllama, if installed, when not given.",
             ),
@@ -172,9 +174,8 @@ def _json(option: str, text: str | None) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise Invalid(
-            f"{option} is not JSON: {error}", hint=f"""quote it for the shell: {option} '{{"key": "value"}}'"""
-        ) from error
+        example = "[0.1, 0.2, 0.3]" if option == "--embedding" else '{"key": "value"}'
+        raise Invalid(f"{option} is not JSON: {error}", hint=f"quote it for the shell: {option} '{example}'") from error
 
 
 def _vectors(

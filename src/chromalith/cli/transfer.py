@@ -68,7 +68,7 @@ def _declare_import(app: typer.Typer) -> None:
           chromalith import words.parquet --as words --space cosine
           chromalith import http://localhost:8000 words
         """
-        kind = format_ or _format(source)
+        kind = _format(source, format_)
         options = {"space": space, "columns": _pairs("--column", column), "headers": _pairs("--header", header)}
         with run.session() as session, _sources(kind, source, collection, options) as sources:
             if as_ is not None and len(sources) > 1:
@@ -123,7 +123,12 @@ def _declare_export(app: typer.Typer) -> None:
           chromalith export words --to words.parquet
           chromalith export words --to ./chroma-directory --version 12
         """
-        kind = format_ or _SUFFIXES.get(to.suffix) or Format.CHROMA
+        kind = format_ or _SUFFIXES.get(to.suffix) or (None if to.suffix else Format.CHROMA)
+        if kind is None:  # a typing error must not become a directory
+            raise Invalid(
+                f"the format can't be told from the name to={to}",
+                hint="a .parquet or .jsonl file, a directory without a dot in its name; or say which with --format",
+            )
         target = _target(kind, to)
         with run.session() as session:
             run.find(session, collection)
@@ -145,17 +150,17 @@ def _declare_export(app: typer.Typer) -> None:
         )
 
 
-def _format(source: str) -> Format:
+def _format(source: str, given: Format | None) -> Format:
+    """What ``source`` is. Raises ``NotFound`` if it is not there, ``Invalid`` if that can't be told."""
     if source.startswith(("http://", "https://")):
-        return Format.SERVER
+        return given or Format.SERVER
     path = Path(source)
-    if path.is_dir():
-        return Format.CHROMA
-    if path.suffix in _SUFFIXES:
-        return _SUFFIXES[path.suffix]
-    if not path.exists():
+    if given is not Format.SERVER and not path.exists():
         raise NotFound(f"no such file or directory source={source}", hint=f"the source is {_FORMS}")
-    raise Invalid(f"the format can't be told from the name source={source}", hint=f"the source is {_FORMS}")
+    found = given or (Format.CHROMA if path.is_dir() else _SUFFIXES.get(path.suffix))
+    if found is None:
+        raise Invalid(f"the format can't be told from the name source={source}", hint=f"the source is {_FORMS}")
+    return found
 
 
 @contextmanager

@@ -14,14 +14,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chromalith.errors import Corrupt, Invalid
+from chromalith.compact.segment_reader import checked_body
+from chromalith.errors import Corrupt, NotFound, Unavailable
 from chromalith.model import layout
 from chromalith.model.ids import CollectionId
 from chromalith.model.manifest import Segment
 from chromalith.model.record import Record, Stored
 from chromalith.model.segment import digests, id_hash, records_of
 from chromalith.store.port import Store
-from chromalith.store.ranged import RangedFile
+from chromalith.store.ranged import TAIL_BYTES, RangedFile
 
 _STORED_COLUMNS = ["id", "row", "seq", "content_hash", "embedding_hash"]
 
@@ -93,12 +94,19 @@ class SegmentLookup:
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[pq.ParquetFile]:
-        """One of the segment's files. Parts are read, so it is the checksums of its pages that are verified, not its SHA-256."""
-        key = layout.segment_file_key(self._cid, self._segment.id, name)
-        source = pa.PythonFile(RangedFile(self._store, key, self._segment.files[name].size), mode="r")
+        """One of the segment's files. A small one is read whole, and its SHA-256 checked; of a larger one parts are read, and the
+        checksums of their pages checked (its footer has none)."""
+        key, ref = layout.segment_file_key(self._cid, self._segment.id, name), self._segment.files[name]
         try:
-            yield pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
-        except (pa.ArrowException, OSError, Invalid) as error:  # Invalid: a range behind the end of an object that was cut
+            if ref.size <= TAIL_BYTES:
+                yield pq.ParquetFile(pa.BufferReader(checked_body(self._store, key, ref)))
+            else:
+                source = pa.PythonFile(RangedFile(self._store, key, ref.size), mode="r")
+                yield pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
+        except (NotFound, Unavailable):
+            raise
+        except (pa.ArrowException, OSError, LookupError, ValueError, OverflowError) as error:
+            # ValueError is also the port's Invalid: a range behind the end of an object that was cut.
             raise Corrupt(f"a stored object is damaged key={key}", hint="see `chromalith snapshot list`") from error
 
 

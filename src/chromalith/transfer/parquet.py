@@ -155,8 +155,7 @@ class ParquetSource:
         result: list[dict[str, Any] | None] = []
         for row, value in enumerate(column.to_pylist(), start):
             try:
-                found = json.loads(value) if isinstance(value, str) else value
-                found = dict(found) if isinstance(found, list) else found
+                found = json.loads(value) if isinstance(value, str) else dict(value) if isinstance(value, list) else value
             except (ValueError, TypeError) as error:
                 raise self._wrong("metadata is neither JSON nor a map", row) from error
             if found is not None and not isinstance(found, dict):
@@ -235,7 +234,7 @@ class ParquetWriter:
     @property
     def size_bytes(self) -> int:
         """What is in the file so far."""
-        return self._path.stat().st_size if self._path.exists() else 0
+        return 0 if self._writer is None else self._path.stat().st_size
 
     def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
         if self._writer is None:
