@@ -3,9 +3,10 @@
 
     python scripts/export_chromadb_to_s3.py --source-path /data/chroma --bucket my-bucket --prefix snapshot/migration/
 
-Writes each collection as Parquet files, and last ``manifest.json`` with their counts and checksums. The directory is not touched; stop what writes to it first.
-A bucket's name means S3; a URL (``gs://…``, ``az://…``, ``s3://…?endpoint=…``, ``file:///…``) means what it says. Credentials come from the environment.
-``chromalith import`` reads the result. Needs ``chromalith[chroma]``.
+Writes each collection as Parquet files, and last ``manifest.json`` with their counts and checksums. The directory is
+not touched; stop what writes to it first. A bucket's name means S3; a URL (``gs://…``, ``az://…``,
+``s3://…?endpoint=…``, ``file:///…``) means what it says. Credentials come from the environment. ``chromalith import``
+reads the result. Needs ``chromalith[chroma]``.
 """
 
 from __future__ import annotations

@@ -38,16 +38,17 @@ class World:
     """One collection in one store.
 
     Args:
-        store: the shared one; a memory store when left out.
-        settle_s: what actors' stores say; see :class:`Settling`.
+        remote: whether the shared store is as a remote one (:class:`Settling`), and not only a memory store.
         settings: of compactors; without merges when left out.
     """
 
     def __init__(
-        self, store: Store | None = None, *, space: str = "l2", settings: CompactionSettings | None = None
+        self, *, remote: bool = False, space: str = "l2", settings: CompactionSettings | None = None
     ) -> None:
         self.clock = ManualClock()
-        self.store: Store = MemoryStore(self.clock) if store is None else store
+        self.store: Store = MemoryStore(self.clock)
+        if remote:
+            self.store = Settling(self.store)
         self.settings = settings or CompactionSettings(merge=MergePolicy(fan_in=64, rows_floor=NEVER, deleted_fraction_max=1))
         self.catalog = Catalog(self.store, self.clock)
         self.space = space
@@ -120,7 +121,7 @@ def documents(view: View) -> dict[str, str | None]:
 
 def merging(**settings: Any) -> CompactionSettings:
     """Settings that merge at every opportunity."""
-    return CompactionSettings(merge=MergePolicy(fan_in=2, rows_floor=NEVER), **settings)
+    return CompactionSettings(**({"merge": MergePolicy(fan_in=2, rows_floor=NEVER)} | settings))
 
 
 def keys(store: Store, prefix: str = "", suffix: str = "") -> list[str]:

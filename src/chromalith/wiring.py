@@ -5,6 +5,7 @@ Nothing is decided here: each name opens a store and puts the parts together.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,9 +15,9 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from chromalith.clock import SYSTEM_CLOCK, Clock
-from chromalith.compact.compactor import CompactionSettings, Outcome
+from chromalith.compact.compactor import CompactionSettings, Compactor, Outcome
 from chromalith.coord.catalog import Named
-from chromalith.errors import NotFound
+from chromalith.errors import Invalid, NotFound
 from chromalith.model.ids import CollectionId
 from chromalith.read.reader import DEFAULT_STALENESS_S, ReadLevel
 from chromalith.read.view import Records, View
@@ -233,16 +234,30 @@ def compact(
 ) -> list[Outcome]:
     """Compact one collection, or all that have deltas (found by one LIST of the whole store; the others cost nothing).
 
-    Raises ``NotFound`` (no such collection), ``Conflict`` (others published first: try later), ``Unknown`` (look first).
+    With the setting ``stock_snapshot``, each collection of this database that got a new version then gets a stock snapshot of it.
+
+    Raises ``NotFound`` (no such collection), ``Conflict`` (others published first: try later), ``Unknown`` (look first), ``Invalid``
+    (stock snapshots without ``chromadb``).
     """
+    stock = Settings().stock_snapshot
+    if stock and importlib.util.find_spec("chromadb") is None:  # said before anything is compacted
+        raise Invalid("stock snapshots need chromadb", hint="pip install 'chromalith[chroma]', or unset CHROMALITH_STOCK_SNAPSHOT")
     with _Opened(open_session(url, storage_options=storage_options, clock=clock), tenant, database) as opened:
-        compactor = opened.session.compactor(settings, progress=progress)
-        if collection is not None:
-            return [opened._on(collection, compactor.run_once)]
-        outcomes = []
-        for cid in compactor.waiting():
-            try:
-                outcomes.append(compactor.run_once(cid))
-            except NotFound:
-                continue  # deleted: its deltas are garbage, and the sweep's
+        outcomes = _compact(opened, opened.session.compactor(settings, progress=progress), collection)
+        if stock:
+            from chromalith.chroma.stock_snapshot import publish_stock_snapshots  # chromadb takes a second to import
+
+            publish_stock_snapshots(opened.session, tenant, database, [each.collection for each in outcomes if each.published])
         return outcomes
+
+
+def _compact(opened: _Opened, compactor: Compactor, collection: str | None) -> list[Outcome]:
+    if collection is not None:
+        return [opened._on(collection, compactor.run_once)]
+    outcomes = []
+    for cid in compactor.waiting():
+        try:
+            outcomes.append(compactor.run_once(cid))
+        except NotFound:
+            continue  # deleted: its deltas are garbage, and the sweep's
+    return outcomes

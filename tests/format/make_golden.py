@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.worlds import NEVER, World, vectors
+
 from chromalith.model import layout
 from chromalith.model.plan import MergePolicy
 from chromalith.read.view import View
-from tests.worlds import NEVER, World, vectors
 
 
 def build() -> World:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.format.make_golden import shown
+from tests.worlds import NEVER
 
 from chromalith.clock import ManualClock
+from chromalith.compact.compactor import CompactionSettings
 from chromalith.compact.verify import verify
 from chromalith.coord.history import manifest_at, published_keys
 from chromalith.model import layout
@@ -20,10 +24,10 @@ from chromalith.model.delta import encode_delta
 from chromalith.model.ids import CollectionId
 from chromalith.model.manifest import decode_manifest, encode_manifest
 from chromalith.model.operation import Op
+from chromalith.model.plan import MergePolicy
 from chromalith.session import Session
 from chromalith.store.memory import MemoryStore
 from chromalith.write.validate import operations
-from tests.format.make_golden import shown
 
 GOLDEN = sorted(Path(__file__).parent.glob("v*"))
 
@@ -112,9 +116,8 @@ def test_there_is_a_golden_store() -> None:
 def test_a_golden_store_opens(golden: tuple[MemoryStore, CollectionId, dict[str, Any]]) -> None:
     """All its answers are the ones that were given when it was written: across JSON, so that 1 and 1.0 stay apart."""
     store, cid, expected = golden
-    session = Session(store, clock=ManualClock())
-    assert json.dumps(shown(session.view(cid))) == json.dumps(expected)
-    session.close()
+    with closing(Session(store, clock=ManualClock())) as session:
+        assert json.dumps(shown(session.view(cid))) == json.dumps(expected)
 
 
 def test_a_golden_store_is_whole(golden: tuple[MemoryStore, CollectionId, dict[str, Any]]) -> None:
@@ -132,15 +135,15 @@ def test_a_golden_store_can_be_worked_on(golden: tuple[MemoryStore, CollectionId
     """Its waiting deltas fold, its segments merge, and no record changes."""
     store, cid, expected = golden
     clock = ManualClock(wall_us=1_800_000_000_000_000, seed=1)
-    session = Session(store, clock=clock)
-    outcome = session.compactor().run_once(cid)
-    assert outcome.folded == 3
-    after = shown(session.view(cid))
+    with closing(Session(store, clock=clock)) as session:
+        merging = CompactionSettings(merge=MergePolicy(fan_in=2, rows_floor=NEVER))
+        outcome = session.compactor(merging).run_once(cid)
+        after = shown(session.view(cid))
+    assert (outcome.folded, outcome.merged) == (3, 2)
     same = ("ids", "embeddings", "documents", "uris", "metadatas", "nearest")
     assert [after[name] for name in same] == [expected[name] for name in same]
     assert after["overlay"] == []
     verify(store, cid)
-    session.close()
 
 
 def test_a_delta_is_a_function_of_its_operations() -> None:

@@ -6,14 +6,13 @@ import multiprocessing
 from typing import Any
 
 import pytest
+from tests.scale.crew import Job, Written, compact_until, ids_of, write
+from tests.servers import Server
 
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.compact.verify import verify
 from chromalith.coord.catalog import Catalog
 from chromalith.store.url import open_store
-from tests.scale.crew import Job, Written, compact_until, ids_of, write
-from tests.servers import Server
-
 
 # Two minutes and a half: run it with -m slow.
 ONLY_WHEN_ASKED = pytest.mark.skipif("'slow' not in config.option.markexpr", reason="long: run with -m slow")

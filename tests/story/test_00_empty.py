@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.worlds import World, keys
 
 from chromalith.compact.verify import verify
 from chromalith.coord.pointer import read_current
@@ -11,7 +12,6 @@ from chromalith.model import layout
 from chromalith.model.ids import collection_id
 from chromalith.read.reader import ReadLevel
 from chromalith.store.wrappers import CountingStore
-from tests.worlds import World, keys
 
 
 def test_a_new_collection_is_version_zero() -> None:

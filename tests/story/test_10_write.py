@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.worlds import Settling, World, keys, vectors
 
 from chromalith.errors import Invalid, Unavailable, Unknown
 from chromalith.model import layout
@@ -12,7 +13,6 @@ from chromalith.model.ids import HLC_LOGICAL_BITS, DeltaId
 from chromalith.model.order import Listed
 from chromalith.store.port import Absent
 from chromalith.testing.faulty import Call, Fault, FaultyStore, at_verb
-from tests.worlds import Settling, World, keys, vectors
 
 
 def test_one_call_is_one_object() -> None:

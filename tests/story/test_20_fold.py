@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.worlds import Paging, Settling, World, altered, keys, vectors
 
 from chromalith.compact.verify import verify
 from chromalith.coord.listing import list_deltas
@@ -18,7 +19,6 @@ from chromalith.model.operation import Op
 from chromalith.store.wrappers import EveryCallStore
 from chromalith.testing.faulty import FaultyStore
 from chromalith.write.validate import operations
-from tests.worlds import Paging, Settling, World, altered, keys, vectors
 
 
 def test_a_fold_publishes_the_next_version() -> None:

@@ -6,16 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from tests.worlds import World, keys, merging
 
 from chromalith.compact.merge_job import write_merge
 from chromalith.compact.verify import verify
+from chromalith.coord.history import manifest_at
 from chromalith.coord.pointer import LostRace, Published, publish, read_current
 from chromalith.errors import Corrupt
 from chromalith.model import layout
 from chromalith.model.invariants import Change
 from chromalith.model.plan import MergePolicy
 from chromalith.store.wrappers import EveryCallStore
-from tests.worlds import World, keys, merging
 
 
 def three_segments(world: World) -> None:
@@ -72,21 +73,26 @@ class Meanwhile(EveryCallStore):
 def test_a_merge_carries_the_deletes_that_arrived_meanwhile() -> None:
     """Records that were changed or deleted while the merge ran are not brought back by it."""
     with World() as world:
-        three_segments(world)
+        for value, ids in enumerate(("ax", "by")):
+            world.upsert(ids, value)
+            world.compact()
 
         def happens() -> None:
-            world.writer().write(world.cid, "delete", ["a", "f"])
+            world.writer().write(world.cid, "delete", ["a"])
             world.upsert("bg", 9)
             world.compact()
 
-        compactor = world.compactor(Meanwhile(world.store, happens), merging())
-        compactor.run_once(world.cid)
-        assert world.documents() == {"b": "9", "c": "2", "d": "1", "e": "1", "g": "9"}
+        only_once = merging(merge=MergePolicy(fan_in=2, rows_floor=2, deleted_fraction_max=1))
+        outcome = world.compactor(Meanwhile(world.store, happens), only_once).run_once(world.cid)
+        assert outcome.merged >= 2
+        assert list(world.documents().items()) == [("x", "0"), ("b", "9"), ("y", "1"), ("g", "9")]
+        rebased = manifest_at(world.store, world.cid, outcome.published[0])
+        assert [(segment.rows, segment.live) for segment in rebased.segments] == [(2, 2), (4, 2)]
         verify(world.store, world.cid)
 
 
 def test_a_merge_of_which_everything_died_leaves_nothing() -> None:
-    """If every record of the output was deleted meanwhile, its segment does not enter the manifest."""
+    """If every record was deleted meanwhile, so that no input is left, the merge brings none of them back."""
     with World() as world:
         three_segments(world)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from tests.worlds import World, keys
+
 from chromalith.compact.compactor import FOLD_GRACE_S
 from chromalith.model import layout
 from chromalith.model.folded import DAY_US, KEPT_DAYS
 from chromalith.read.reader import PARALLEL_READ_MAX_S
-from tests.worlds import World, keys
 
 
 def test_a_folded_delta_stays_for_the_grace() -> None:

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from tests.worlds import Settling, World, documents, keys, merging, vectors
 
 from chromalith.errors import Corrupt, NotFound
 from chromalith.model import layout
@@ -14,7 +15,6 @@ from chromalith.read.view import View
 from chromalith.store.port import Absent
 from chromalith.store.wrappers import CountingStore, DelegatingStore, EveryCallStore
 from chromalith.testing.faulty import FaultyStore
-from tests.worlds import Settling, World, documents, keys, merging, vectors
 
 
 def recording(world: World, store: Any = None) -> FaultyStore:
@@ -27,7 +27,7 @@ def list_and_pointer(store: FaultyStore) -> list[str]:
     return [
         kinds[call.verb]
         for call in store.calls
-        if call.key.startswith("delta/") and call.verb == "list" or call.key.endswith("pointer.txt")
+        if (call.key.startswith("delta/") and call.verb == "list") or call.key.endswith("pointer.txt")
     ]
 
 

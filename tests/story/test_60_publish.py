@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.worlds import World, keys
 
 from chromalith.coord.pointer import Current, LostRace, Published, UnknownEnding, publish, read_current
 from chromalith.errors import Bug, Unavailable
@@ -13,7 +14,6 @@ from chromalith.model.ids import JobId
 from chromalith.model.invariants import Change
 from chromalith.model.manifest import Manifest
 from chromalith.testing.faulty import Call, Fault, FaultyStore, at_verb
-from tests.worlds import World, keys
 
 
 def child_of(current: Current, **changed: object) -> Manifest:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from tests.story.test_60_publish import child_of
+from tests.worlds import DATABASE, NAME, TENANT, Settling, World, vectors
 
 from chromalith.coord.pointer import LostRace, publish, read_current
 from chromalith.errors import NotFound
 from chromalith.model import layout
 from chromalith.model.invariants import Change
 from chromalith.store.wrappers import EveryCallStore
-from tests.story.test_60_publish import child_of
-from tests.worlds import DATABASE, NAME, TENANT, Settling, World, vectors
 
 
 @pytest.mark.parametrize("remote", [False, True])

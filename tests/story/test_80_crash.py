@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+from tests.worlds import Settling, World, merging
 
 from chromalith.compact.verify import verify
 from chromalith.errors import ChromalithError, Conflict, Unavailable, Unknown
 from chromalith.store.port import Store
 from chromalith.testing.faulty import Crash, Fault, FaultyStore, at_calls
-from tests.worlds import Settling, World, merging
 
 FAULTS = [Fault.CRASH_BEFORE, Fault.CRASH_AFTER, Fault.LOST, Fault.LATE, Fault.BEFORE]
 BEFORE = {"a": "0", "b": "1", "c": "1", "d": "0"}

@@ -23,6 +23,7 @@ import chromadb
 import numpy as np
 import pytest
 from chromadb.config import Settings
+from tests.transfers import DATABASE, TENANT, Records, assert_same, batch, read
 
 from chromalith.chroma.directory_builder import Way
 from chromalith.chroma.export import ChromaDirectoryTarget, ChromaPrefixTarget, export_chroma_directory
@@ -39,7 +40,7 @@ from chromalith.transfer.export import export_collection, view_source
 from chromalith.transfer.import_ import import_collection
 from chromalith.transfer.import_bundle import import_bundle
 from chromalith.transfer.port import Definition
-from tests.transfers import DATABASE, TENANT, Records, assert_same, batch, read
+from chromalith.wiring import Writer, compact
 
 HERE = (TENANT, DATABASE)
 ROWS = 60
@@ -129,33 +130,46 @@ def test_chroma_to_store_to_chroma_is_the_same_collection(session: Session, tmp_
 
 @pytest.mark.parametrize("way", [Way.API, Way.DIRECT])
 def test_an_exported_directory_is_written_like_any_other(tmp_path: Path, way: Way) -> None:
-    """Everything that an application does next, past a persist of the vectors and a restart, against a collection that was never exported."""
+    """Everything that an application does next, past a persist of the vectors and a restart, against a collection that
+    was never exported."""
     ChromaDirectoryTarget(tmp_path / "target", way=way).write(Records(batch(ROWS)))
     plain = opened(tmp_path / "plain")
     plain.create_collection("words").add(**columns(ROWS))
     plain.close()
 
-    results = []
+    results, keys = [], []
     for directory in ("target", "plain"):
+        client = opened(tmp_path / directory)
+        schema = client._server.get_collection("words").serialized_schema
+        keys.append({key: kinds for key, kinds in schema["keys"].items() if key != "#embedding"})  # found out from the records
+        client.close()
         for _ in range(2):
-            client = opened(tmp_path / directory)
-            words = client.get_collection("words")
-            words.upsert(**columns(20, start=50))
-            words.upsert(ids=[batch(3).ids[2]], embeddings=[[9.0] * 8], documents=["replaced entirely"], metadatas=[{"added": 1}])
-            words.update(ids=[batch(4).ids[3]], embeddings=[batch(4).embeddings[3]], documents=["grüße again"], metadatas=[{"texts": ["c"]}])
-            words.delete(where={"yes": True})
-            words.delete(where_document={"$contains": "quote"})
-            words.add(**{**columns(1_100, start=100), "uris": None})  # over the sync threshold
-            client.close()
+            change(tmp_path / directory)
         client = opened(tmp_path / directory)
         words = client.get_collection("words")
         kept = words.get(include=["documents", "metadatas", "embeddings", "uris"])
         replaced = words.get(where_document={"$contains": "replaced"})["ids"]
         found = words.query(query_embeddings=[[9.0] * 8], n_results=1)["ids"]
         metadatas = [metadata or None for metadata in kept["metadatas"]]
-        results.append((kept["ids"], kept["documents"], kept["uris"], metadatas, kept["embeddings"].tolist(), replaced, found, answers(words)[1]))
+        embeddings = kept["embeddings"].tolist()
+        results.append([kept["ids"], kept["documents"], kept["uris"], metadatas, embeddings, replaced, found, answers(words)[1]])
         client.close()
+    assert keys[0] == keys[1]
     assert results[0] == results[1]
+
+
+def change(directory: Path) -> None:
+    """What an application does to a collection in one run: more operations than its sync threshold, so that vectors are written."""
+    some, vector = batch(4), [9.0] * 8
+    client = opened(directory)
+    words = client.get_collection("words")
+    words.upsert(**columns(20, start=50))
+    words.upsert(ids=[some.ids[2]], embeddings=[vector], documents=["replaced entirely"], metadatas=[{"added": 1}])
+    words.update(ids=[some.ids[3]], embeddings=[some.embeddings[3]], documents=["grüße again"], metadatas=[{"texts": ["c"]}])
+    words.delete(where={"yes": True})
+    words.delete(where_document={"$contains": "quote"})
+    words.add(**{**columns(1_100, start=100), "uris": None})
+    client.close()
 
 
 @pytest.mark.parametrize("way", [Way.API, Way.DIRECT])
@@ -223,10 +237,14 @@ def test_the_vectors_of_a_flushed_source_are_linked_and_those_of_another_copied(
 
 def test_a_source_that_is_written_meanwhile_is_a_conflict(tmp_path: Path) -> None:
     source = make(tmp_path / "source")
-    with pytest.raises(Conflict, match="written while it was read"), chroma_directory(source):
+
+    def write() -> None:
         client = opened(source)
         client.get_collection("words").delete(ids=batch(1).ids)
         client.close()
+
+    with pytest.raises(Conflict, match="written while it was read"), chroma_directory(source):
+        write()
 
 
 def test_what_is_no_chroma_directory_is_left_alone(tmp_path: Path) -> None:
@@ -303,6 +321,26 @@ def test_stock_txt_names_the_newest_stock_snapshot_and_never_goes_back(session: 
     client = opened(tmp_path / "stock")
     assert client.get_collection("words").get(include=[])["ids"] == batch(40).ids
     client.close()
+
+
+def test_a_compaction_is_followed_by_a_stock_snapshot_where_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"file://{tmp_path}/store"
+    with Writer(url) as writer:
+        cid = writer.create("words").collection.id
+        writer.upsert("words", ids=["a"], embeddings=[[1.0, 2.0]])
+        compact(url)
+        assert read_stock(writer.session.store, cid) is None
+        writer.upsert("words", ids=["b"], embeddings=[[1.0, 2.0]])
+        monkeypatch.setenv("CHROMALITH_STOCK_SNAPSHOT", "1")
+        compact(url)
+        compact(url)  # idle: no version, no snapshot
+        found = read_stock(writer.session.store, cid)
+        assert found is not None
+        assert found[0] == 2
+        writer.upsert("words", ids=["c"], embeddings=[[1.0, 2.0]])
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(Invalid, match="need chromadb"):
+            compact(url)
 
 
 def test_a_slow_publisher_of_an_older_stock_snapshot_loses(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

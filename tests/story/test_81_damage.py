@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable
 
 import pytest
+from tests.worlds import World, altered, keys, merging, vectors
 
 from chromalith.compact.verify import verify
 from chromalith.errors import ChromalithError, Corrupt, Invalid
 from chromalith.model import layout
-from tests.worlds import World, altered, keys, merging, vectors
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "cut": lambda body: body[: len(body) * 2 // 3],
@@ -70,9 +70,13 @@ def test_no_reader_answers_from_damage(which: str, damage: str) -> None:
             pytest.skip("a third line of the pointer is ignored")
         altered(world.store, key, DAMAGE[damage])
         with pytest.raises(Corrupt, match=key):
-            view = world.view()
-            view.query(vectors(1, 0.5), 1)
-            view.get(ids=["b"])
+            ask(world)
+
+
+def ask(world: World) -> None:
+    view = world.view()
+    view.query(vectors(1, 0.5), 1)
+    view.get(ids=["b"])
 
 
 def changed(world: World) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from tests.worlds import Settling, World
+
 from chromalith.read.reader import ReadLevel
 from chromalith.store.port import PreconditionFailed
-from chromalith.store.wrappers import Counts, CountingStore, EveryCallStore
-from tests.worlds import Settling, World
+from chromalith.store.wrappers import CountingStore, Counts, EveryCallStore
 
 
 def kinds(counts: Counts) -> dict[tuple[str, str], int]:

@@ -1,14 +1,17 @@
 """Building a stock, writable Chroma directory from a source.
 
 1. Create the collection, with its definition.
-2. Give Chroma the records in order, in large calls. The *direct* way gives it ids and vectors, and everything of those records that bring a metadata key
-   or a type that none before had, so that Chroma enters it in the collection's schema as it would have.
-3. Close; open again; make Chroma write all its vectors out: it does so by itself only every ``sync_threshold`` operations, and not on ``close``. The threshold counts
-   only if it is set *before* the collection is first read or written by the process. Then set it back, and close.
+2. Give Chroma the records in order, in large calls. The *direct* way gives it ids and vectors, and everything of those
+   records that bring a metadata key or a type that none before had, so that Chroma enters it in the collection's schema
+   as it would have.
+3. Close; open again; make Chroma write all its vectors out: it does so by itself only every ``sync_threshold``
+   operations, and not on ``close``. The threshold counts only if it is set *before* the collection is first read or
+   written by the process. Then set it back, and close.
 4. The direct way: write the text of the other records into SQLite (:mod:`chromalith.chroma.directory_text`).
 5. Check the files, then what stock Chroma answers (:mod:`chromalith.chroma.directory_check`).
 
-The *api* way gives Chroma everything in step 2. It works with any version, three to five times slower.
+The *api* way gives Chroma everything in step 2. It works with any version, and takes 1.3 to 1.4 times the processor
+time (10,000 x 384 with a line of text each, checks included: 6.0 s against 4.7 s on an idle core).
 """
 
 from __future__ import annotations
@@ -35,8 +38,9 @@ from chromalith.transfer.port import ROWS_DEFAULT, Batch, Definition, Progress, 
 SYNC_THRESHOLD_MIN = 2
 """The least that Chroma takes: it then writes all vectors after each call."""
 SYNC_EACH_CALL_MAX = 10 * ROWS_DEFAULT
-"""Records up to which a directory is built so. What is written by then need not be indexed a second time in step 3. Each such write is of everything
-so far, so in larger collections there are about ``SYNC_PARTS`` of them, and step 3 indexes at most one part again."""
+"""Records up to which a directory is built so. What is written by then need not be indexed a second time in step 3.
+Each such write is of everything so far, so in larger collections there are about ``SYNC_PARTS`` of them, and step 3
+indexes at most one part again."""
 SYNC_PARTS = 8
 _SYNC_THRESHOLD_DEFAULT = 1000  # Chroma's own
 
@@ -52,8 +56,9 @@ class Way(StrEnum):
 def build_directory(directory: Path, source: Source, *, way: Way = Way.AUTO, progress: Progress = silent) -> Written:
     """Build a Chroma directory with the one collection that ``source`` is, checked. ``directory`` must not exist.
 
-    Returns what was written, ``how`` being ``chroma-api`` or ``chroma-direct``. Raises ``Invalid`` if the direct way is asked for and not proven for this
-    version of chromadb, or Chroma refuses the collection; ``Corrupt`` if the result is not right.
+    Returns what was written, ``how`` being ``chroma-api`` or ``chroma-direct``. Raises ``Invalid`` if the direct way is
+    asked for and not proven for this version of chromadb, or Chroma refuses the collection; ``Corrupt`` if the result
+    is not right.
     """
     if way is Way.DIRECT and not is_proven():
         raise Invalid("the direct way is not proven with this version of chromadb", hint="use way='auto' or way='api'")
@@ -70,7 +75,7 @@ def build_directory(directory: Path, source: Source, *, way: Way = Way.AUTO, pro
     written = Written(filling.records, size_bytes(directory), filling.sums, "chroma-direct" if direct else "chroma-api")
     check_written(source, written)
     check_flushed(directory, str(cid), filling.records)
-    check_answers(directory, source.name, filling.records, filling.sums)
+    check_answers(directory, source, filling.records, filling.sums)
     return written
 
 

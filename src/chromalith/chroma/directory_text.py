@@ -1,8 +1,10 @@
 """The text of records, written straight into a Chroma directory's SQLite file: the fast half of building one.
 
-Stock Chroma indexes documents at 700–1,000 records/s, most of it one statement at a time; in one transaction SQLite takes tens of thousands. So a directory is built
-in two halves: the ids and vectors through Chroma itself (its queue, its sequence numbers, its HNSW files: so the result can be written to
-like any other), then documents, uris and metadata here, as rows that belong to the ones Chroma made.
+Given documents and metadata, stock Chroma writes them to its queue, reads them again, and inserts them a statement at a
+time: 10,000 records with a line of text take 1.9 s more than their vectors alone; here they take 0.5 s. So a directory
+is built in two halves: the ids and vectors through Chroma itself (its queue,
+its sequence numbers, its HNSW files: so the result can be written to like any other), then documents, uris and metadata
+here, as rows that belong to the ones Chroma made.
 
 The tables are private to Chroma. So this is used only with versions on which it was proven (:data:`PROVEN`), and every directory is
 read back through stock Chroma before it is handed out.
@@ -40,7 +42,8 @@ Row = tuple[int, str, str | None, int | None, float | None, int | None]
 
 
 def is_proven() -> bool:
-    """Whether text may be written straight: this chromadb was tested, and this Python's SQLite has the tokenizer that Chroma's tables use."""
+    """Whether text may be written straight: this chromadb was tested, and this Python's SQLite has the tokenizer that
+    Chroma's tables use."""
     if chromadb.__version__ not in PROVEN:
         return False
     try:

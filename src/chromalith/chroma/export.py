@@ -1,4 +1,5 @@
-"""Stock Chroma directories as targets: any version of a collection, ready to be opened and written by Chroma itself; and as the start of a migration."""
+"""Stock Chroma directories as targets: any version of a collection, ready to be opened and written by Chroma itself;
+and as the start of a migration."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class ChromaDirectoryTarget:
 
 
 class ChromaPrefixTarget:
-    """A Chroma directory as objects below a prefix of a store: its files, and ``manifest.json`` last. Built and checked on this machine first.
+    """A Chroma directory as objects below a prefix of a store: its files, and ``manifest.json`` last. Built and checked
+    on this machine first.
 
     Args:
         store, prefix: where; the prefix holds no export yet.
@@ -107,8 +109,8 @@ def export_chroma_directory(
         tenant, database: of the collections.
         clock, progress: for the names of the files; told after each batch.
 
-    Raises ``Invalid`` (not a Chroma directory, or the prefix is taken), ``NotFound`` (no such collection), ``Conflict`` (the directory was written
-    meanwhile), ``Corrupt`` (Chroma can't read it).
+    Raises ``Invalid`` (not a Chroma directory, or the prefix is taken), ``NotFound`` (no such collection), ``Conflict``
+    (the directory was written meanwhile), ``Corrupt`` (Chroma can't read it).
     """
     check_unused(store, prefix)
     with chroma_directory(source_path, tenant=tenant, database=database) as chroma:

@@ -1,10 +1,12 @@
 """Reading a Chroma directory without touching it.
 
-Opening one always writes to its ``chroma.sqlite3``. So that file is copied to a private place. The vectors need no copy where Chroma has nothing left to
-write to them: its engine then only reads them, and a link does. Where it has (operations that wait in its queue: up to 1,000 in normal use) it would write
-them *through* the link into the source, so then the vectors are copied too.
+Opening one always writes to its ``chroma.sqlite3``. So that file is copied to a private place. The vectors need no copy
+where Chroma has nothing left to write to them: its engine then only reads them, and a link does. Where it has
+(operations that wait in its queue: up to 1,000 in normal use) it would write them *through* the link into the source,
+so then the vectors are copied too.
 
-The source must not be written meanwhile: a copy taken under a writer can be broken. It is looked at before and after, and a change is a ``Conflict``.
+The source must not be written meanwhile: a copy taken under a writer can be broken. It is looked at before and after,
+and a change is a ``Conflict``.
 """
 
 from __future__ import annotations

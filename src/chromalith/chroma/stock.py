@@ -1,10 +1,12 @@
 """Stock Chroma, opened and closed properly, at the level below ``Collection``.
 
-``Collection`` builds the embedding function that a collection names, which may ask for packages, keys and downloads. Moving records needs none of
-it, so everything here talks to Chroma's ``ServerAPI``, the same for a directory and for a server.
+``Collection`` builds the embedding function that a collection names, which may ask for packages, keys and downloads.
+Moving records needs none of it, so everything here talks to Chroma's ``ServerAPI``, the same for a directory and for a
+server.
 
-Opening a directory writes to it, always (Chroma takes a write lock in its SQLite file). So only directories that are ours are opened: a private copy
-(:mod:`chromalith.chroma.private_copy`) or one that we build. ``close()`` is needed: forgetting a client leaks its engine, with its files.
+Opening a directory writes to it, always (Chroma takes a write lock in its SQLite file). So only directories that are
+ours are opened: a private copy (:mod:`chromalith.chroma.private_copy`) or one that we build. ``close()`` is needed:
+forgetting a client leaks its engine, with its files.
 """
 
 from __future__ import annotations
@@ -52,26 +54,29 @@ def connected(
         raise NotFound(f"no such database tenant={tenant!r} database={database!r}") from error
     except (ChromaError, ValueError, OSError) as error:
         raise Unavailable(f"no Chroma server answers host={host} port={port}", hint=str(error)[:200]) from error
-    server = client._server
     try:
-        yield server
+        yield client._server
     finally:
         client.close()
-        session = getattr(server, "_session", None)
-        if session is not None:
-            session.close()  # 1.5.9 leaves its sockets to the garbage collector
+        # 1.5.9 leaves the sockets of both halves to the garbage collector.
+        for half in (client, getattr(client, "_admin_client", None)):
+            session = getattr(getattr(half, "_server", None), "_session", None)
+            if session is not None:
+                session.close()
 
 
 class ChromaSource:
     """One collection of stock Chroma as a source, while its engine is open.
 
-    Chroma has no way to read on from a key, and pages by offset shift under a writer. So all ids are taken once, and then the records by id.
+    Chroma has no way to read on from a key, and pages by offset shift under a writer. So all ids are taken once, and
+    then the records by id.
 
     Args:
         server: the open engine.
         model: the collection, as Chroma names it.
         place: where it is, for messages.
-        live: whether others may be writing: then records that are gone by the time they are read are left out. Otherwise that is ``Corrupt``.
+        live: whether others may be writing: then records that are gone by the time they are read are left out.
+            Otherwise that is ``Corrupt``.
     """
 
     def __init__(

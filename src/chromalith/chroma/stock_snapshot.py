@@ -1,8 +1,9 @@
 """Stock snapshots: a version as a complete Chroma directory beside the version itself, for readers that are stock Chroma.
 
 1. Build the directory on this machine, and check it with stock Chroma.
-2. Put its files below ``snapshot/<cid>/<version>/chroma/<run>/``, ``manifest.json`` last. ``run`` is chance: two machines that do this for one version at
-   once would otherwise overwrite each other's files, and no two builds of an HNSW index are equal.
+2. Put its files below ``snapshot/<cid>/<version>/chroma/<run>/``, ``manifest.json`` last. ``run`` is chance: two
+   machines that do this for one version at once would otherwise overwrite each other's files, and no two builds of an
+   HNSW index are equal.
 3. Point ``snapshot/<cid>/stock.txt`` at it, by a conditional write, unless it names this version or a later one by then.
 
 A crash before 3 leaves garbage that nothing names. A reader reads ``stock.txt``, then copies what the manifest names.
@@ -11,6 +12,7 @@ A crash before 3 leaves garbage that nothing names. A reader reads ``stock.txt``
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +65,8 @@ def publish_stock_snapshot(
 ) -> StockSnapshot:
     """Publish a version (``None``: the current one) of the collection as a stock snapshot, under its ``name``.
 
-    Raises ``NotFound`` (the collection is gone, or the version swept), ``Corrupt`` (the directory is not right: nothing was published), ``Conflict``,
-    ``Unavailable``, ``Unknown``.
+    Raises ``NotFound`` (the collection is gone, or the version swept), ``Corrupt`` (the directory is not right: nothing
+    was published), ``Conflict``, ``Unavailable``, ``Unknown``.
     """
     store, clock = session.store, session.clock
     wanted = manifest or read_current(store, cid).manifest
@@ -81,6 +83,24 @@ def publish_stock_snapshot(
     return StockSnapshot(version, stands, stands == prefix, written.records, size, written.how)
 
 
+def publish_stock_snapshots(
+    session: Session, tenant: str, database: str, cids: Iterable[CollectionId], *, progress: Progress = silent
+) -> list[StockSnapshot]:
+    """What follows a compaction where ``stock_snapshot`` is on: one for each collection of this database that got a new version.
+
+    A collection of another database is left to who compacts that one, because only a database knows names. Raises as
+    :func:`publish_stock_snapshot`.
+    """
+    published = []
+    for cid in cids:
+        try:
+            name = session.catalog.lookup_id(tenant, database, cid).name
+        except NotFound:
+            continue
+        published.append(publish_stock_snapshot(session, name, cid, progress=progress))
+    return published
+
+
 def read_stock(store: Store, cid: CollectionId) -> tuple[int, str] | None:
     """The version and the prefix of the newest complete stock snapshot, if there is one. Raises ``Corrupt``."""
     found = _held(store, cid)
@@ -94,7 +114,10 @@ def fetch_stock_snapshot(store: Store, cid: CollectionId, directory: Path) -> in
     """
     named = read_stock(store, cid)
     if named is None:
-        raise NotFound(f"the collection has no stock snapshot collection={cid}", hint="set CHROMALITH_STOCK_SNAPSHOT=1 where it is compacted")
+        raise NotFound(
+            f"the collection has no stock snapshot collection={cid}",
+            hint="set CHROMALITH_STOCK_SNAPSHOT=1 where it is compacted",
+        )
     download_directory(store, named[1], directory)
     return named[0]
 

@@ -85,7 +85,7 @@ def _declare_get(app: typer.Typer) -> None:
         \b
         Example:
           chromalith get words --id a --id b
-          chromalith get words --where '{"year": {"$gt": 2020}}' --limit 5 --json
+          chromalith get words --where '{"year": {"$gt": 2020}}' --json
         """
         columns = _columns(include)
         filters = {"where": _json("--where", where), "where_document": _json("--where-document", where_document)}
@@ -125,7 +125,7 @@ def _declare_query(app: typer.Typer) -> None:
         \b
         Example:
           chromalith query words --embedding '[0.1, 0.2, 0.3]' --n 5
-          chromalith query words --text 'compress a file' --where '{"kind": "function"}'
+          chromalith query words --text 'compress a file' --where '{"year": 1990}'
           chromalith query words --text 'compress a file' --embed my_models:embed
         """
         columns = [*_columns(include), "distances"]

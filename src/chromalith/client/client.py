@@ -25,7 +25,8 @@ from overrides import override
 
 from chromalith.client.opened_store import OpenedStore, Pinned
 from chromalith.client.pins import At, check_at
-from chromalith.client.server_api import Opener, OpeningSystem
+from chromalith.client.server_api import ChromalithAPI
+from chromalith.client.system import Opener, OpeningSystem
 from chromalith.errors import Invalid
 from chromalith.read.reader import DEFAULT_STALENESS_S, ReadLevel
 from chromalith.session import Session
@@ -95,7 +96,7 @@ class _SharedSystem(OpeningSystem):
     """A System that leaves the register of running ones when it is stopped."""
 
     def __init__(self, settings: ChromaSettings, opener: Opener) -> None:
-        super().__init__(settings, opener)
+        super().__init__(settings, ChromalithAPI, opener)
         self.key = settings.persist_directory
 
     @override
@@ -123,6 +124,7 @@ def _system(place: str, options: list[Any], opener: Opener, *, allow_reset: bool
         if running is not None:
             return running
         settings = ChromaSettings(
+            chroma_api_impl="chromadb.api.rust.RustBindingsAPI",  # a name that Chroma knows; never instantiated
             is_persistent=True,
             persist_directory=key,
             allow_reset=allow_reset,

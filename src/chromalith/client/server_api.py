@@ -4,15 +4,14 @@ By composition: this class only takes Chroma's arguments apart and hands them on
 :class:`~chromalith.client.catalog_verbs.CatalogVerbs` and the records half to
 :class:`~chromalith.client.data_verbs.DataVerbs`. Nothing of Chroma's is inherited but the interface.
 
-A newer Chroma adds abstract methods. Those that this release does not know are filled in below, and raise
-``NotImplementedError`` when they are called: so a new Chroma opens, and only what is new in it is missing.
+A newer Chroma adds abstract methods. Those that this release does not know are filled in at the end, and refuse when they
+are called (:mod:`chromalith.client.missing_verbs`): so a new Chroma opens, and only what is new in it is missing.
 """
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import chromadb
@@ -35,66 +34,20 @@ from chromadb.config import Settings as ChromaSettings
 from chromadb.errors import InvalidArgumentError
 from chromadb.types import Collection as CollectionModel
 from chromadb.types import Database, Tenant
-from overrides import override
 
 from chromalith.client.catalog_verbs import CatalogVerbs
 from chromalith.client.data_verbs import Columns, DataVerbs
 from chromalith.client.errors import chroma_errors
+from chromalith.client.missing_verbs import fill_in, not_yet, verb
 from chromalith.client.opened_store import OpenedStore
 from chromalith.client.stock_rules import StockRules
-from chromalith.clock import SYSTEM_CLOCK
+from chromalith.client.system import opener_of
 from chromalith.model.delta import OPERATIONS_MAX
 from chromalith.read.reader import ReadLevel as Level
-from chromalith.session import Session
-from chromalith.settings import Settings
-from chromalith.store.memory import MemoryStore
-from chromalith.store.port import Store
-from chromalith.store.url import open_store
 
 if TYPE_CHECKING:
     from chromadb.api.models.AttachedFunction import AttachedFunction
     from chromadb.api.types import DeleteResult, GetResult, QueryResult
-
-Opener = Callable[[], OpenedStore]
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-class OpeningSystem(System):
-    """A Chroma ``System`` whose ServerAPI is ours, over the store that ``opener`` opens.
-
-    The settings keep the name of an implementation that Chroma knows, because it accepts no other.
-    """
-
-    def __init__(self, settings: ChromaSettings, opener: Opener) -> None:
-        super().__init__(settings)
-        self.opener = opener
-
-    @override(check_signature=False)
-    def instance(self, type: Any) -> Any:
-        return super().instance(ChromalithAPI if type is ServerAPI else type)
-
-
-def opener_of(settings: ChromaSettings) -> Opener:
-    """For a plain Chroma system: persistent settings mean a directory store there, others one in memory."""
-
-    def open_it() -> OpenedStore:
-        store: Store
-        if settings.is_persistent:
-            cache_dir, store = Settings().cache_dir, open_store(settings.persist_directory)
-        else:
-            cache_dir, store = None, MemoryStore(SYSTEM_CLOCK)
-        return OpenedStore(lambda: Session(store, cache_dir=cache_dir))
-
-    return open_it
-
-
-def verb(method: Method) -> Method:
-    """Mark a method as an override, for Chroma's metaclass, which insists on it.
-
-    The decorator of the ``overrides`` package fails where there is nothing to override, and an older Chroma lacks some verbs.
-    """
-    method.__override__ = True  # type: ignore[attr-defined]
-    return method
 
 
 class ChromalithAPI(ServerAPI):
@@ -102,7 +55,7 @@ class ChromalithAPI(ServerAPI):
 
     def __init__(self, system: System) -> None:
         super().__init__(system)
-        self._opener = system.opener if isinstance(system, OpeningSystem) else opener_of(system.settings)
+        self._opener = opener_of(system)
         self._opened: OpenedStore | None = None
 
     # Lifecycle -----------------------------------------------------------------------------------------------------
@@ -413,28 +366,6 @@ class ChromalithAPI(ServerAPI):
     @verb
     def detach_function(self, *arguments: Any, **named: Any) -> bool:
         return not_yet("attaching functions")
-
-
-def not_yet(what: str, instead: str | None = None) -> NoReturn:
-    """Refuse a verb that Chromalith does not have."""
-    hint = "" if instead is None else f" (hint: {instead})"
-    raise NotImplementedError(f"{what} is not implemented in Chromalith{hint}")
-
-
-def _unknown_verb(name: str) -> Callable[..., NoReturn]:
-    def refuse(self: ChromalithAPI, *arguments: Any, **named: Any) -> NoReturn:
-        not_yet(f"ServerAPI.{name}, which chromadb {chromadb.__version__} added,")
-
-    return refuse
-
-
-def fill_in(api: type[ServerAPI]) -> frozenset[str]:
-    """Give ``api`` a refusing method for each abstract one that it lacks; returns their names."""
-    lacking = frozenset(api.__abstractmethods__)
-    for name in lacking:
-        setattr(api, name, _unknown_verb(name))
-    abc.update_abstractmethods(api)
-    return lacking
 
 
 UNKNOWN_VERBS = fill_in(ChromalithAPI)

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chromalith.clock import SYSTEM_CLOCK, Clock
-from chromalith.coord.collection_object import CollectionObject
+from chromalith.coord.collection_object import CollectionObject, check_format
 from chromalith.coord.databases import Database, Databases
 from chromalith.coord.pointer import publish_version_zero, tombstone_pointer
 from chromalith.coord.register import Register
@@ -292,7 +292,9 @@ class Catalog:
         """``store.json``: written once, after a probe showed that this store can keep the promises."""
         register = Register(self._store, layout.store_key(), self._clock)
         held = register.read().value
-        if held is None:
+        if held is not None:
+            check_format(register.key, held, STORE_FORMAT)
+        else:
             register.create(
                 {
                     "format": STORE_FORMAT,

@@ -173,3 +173,52 @@ def rows_of_ids(table: pa.Array, ids: Collection[str]) -> Rows:
         return np.empty(0, dtype=np.int64)
     found = pc.is_in(table, value_set=pa.array(list(ids), table.type))
     return cast(Rows, np.flatnonzero(found.to_numpy(zero_copy_only=False)))
+
+
+class MaskedPart:
+    """A part with other live rows: what a version's deletes, or an overlay, leave of it. All else is the inner part's."""
+
+    def __init__(self, inner: Part, live: Mask) -> None:
+        self._inner = inner
+        self._live = live
+
+    @property
+    def rows(self) -> int:
+        return self._inner.rows
+
+    @property
+    def dimension(self) -> int | None:
+        return self._inner.dimension
+
+    def seq(self) -> Rows:
+        return self._inner.seq()
+
+    def ids(self) -> pa.Array:
+        return self._inner.ids()
+
+    def vectors(self) -> Vectors:
+        return self._inner.vectors()
+
+    def squared_norms(self) -> npt.NDArray[np.float32]:
+        return self._inner.squared_norms()
+
+    def documents(self) -> pa.Array:
+        return self._inner.documents()
+
+    def uris(self) -> pa.Array:
+        return self._inner.uris()
+
+    def metadata(self) -> pa.Array:
+        return self._inner.metadata()
+
+    def columns(self) -> MetadataColumns:
+        return self._inner.columns()
+
+    def index(self) -> VectorIndex | None:
+        return self._inner.index()
+
+    def live(self) -> Mask | None:
+        return self._live
+
+    def rows_of(self, ids: Collection[str]) -> Rows:
+        return self._inner.rows_of(ids)

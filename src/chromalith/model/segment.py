@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chromalith.errors import Corrupt
-from chromalith.model.arrow import fixed_size_list, matrix
+from chromalith.model.arrow import fixed_size_list, matrix, required
 from chromalith.model.checksum import Digests, content_digest, embedding_digest
 from chromalith.model.metadata import decode_metadata
 from chromalith.model.record import Record
@@ -83,7 +83,7 @@ def encode_records(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     plain = {"embedding", "content_hash", "embedding_hash", "seq"}
     pq.write_table(
-        table,
+        required(table, "embedding"),
         sink,
         row_group_size=RECORD_ROWS_PER_GROUP,
         compression={name: "none" if name in plain else "zstd" for name in table.column_names},

@@ -35,7 +35,7 @@ _DECODED_GROUPS = 64  # row groups decoded at once: 100 MB of 384-d embeddings
 
 
 class HydratedSegment:
-    """One segment's rows, dead ones included: what does not change between versions. Safe to share between threads.
+    """One segment's rows, dead ones included, as the engine's ``Part``: what does not change between versions. Safe to share between threads.
 
     Raises ``Swept`` from any method if an object is gone that is not in the cache yet, ``Corrupt`` if it is not what the manifest says.
     """
@@ -57,6 +57,30 @@ class HydratedSegment:
     def rows(self) -> int:
         return self.segment.rows
 
+    @property
+    def dimension(self) -> int | None:
+        return int(self.vectors().shape[1])
+
+    def seq(self) -> Rows:
+        seq: Rows = self.content("seq").to_numpy()
+        return seq
+
+    def ids(self) -> pa.Array:
+        return self.content("id")
+
+    def documents(self) -> pa.Array:
+        return self.content("document")
+
+    def uris(self) -> pa.Array:
+        return self.content("uri")
+
+    def metadata(self) -> pa.Array:
+        return self.content("metadata")
+
+    def live(self) -> npt.NDArray[np.bool_] | None:
+        """``None``: which rows are dead is a matter of the version, not of the segment."""
+        return None
+
     def content(self, name: str) -> pa.Array:
         """The column ``id``, ``seq``, ``document``, ``uri`` or ``metadata``."""
         with self._lock:
@@ -70,6 +94,7 @@ class HydratedSegment:
     def vectors(self) -> Vectors:
         with self._lock:
             if self._vectors is None:
+                self._fetch_index_meanwhile()
                 mapped = np.load(self._derived("vectors.npy", self._decode_vectors), mmap_mode="r")
                 self._vectors = mapped.view(np.ndarray)  # the same memory; memmap's own indexing costs 0.1 ms a query
             return self._vectors
@@ -98,6 +123,12 @@ class HydratedSegment:
                 key = layout.segment_file_key(self._cid, self.segment.id, layout.index_file(ref.kind))
                 self._index = open_index(self._cache.file(key, ref.file), check_space(self._space), IndexConfig(**ref.config))
             return self._index
+
+    def _fetch_index_meanwhile(self) -> None:
+        """Begin to download the index while the records are downloaded and decoded: a search is about to ask for it."""
+        ref = self.segment.index
+        if ref is not None and self._index is None:
+            self._cache.begin(layout.segment_file_key(self._cid, self.segment.id, layout.index_file(ref.kind)), ref.file)
 
     def rows_of(self, ids: Collection[str]) -> Rows:
         """int64, ascending: the rows that hold one of ``ids``, by binary search over the sorted hashes."""
@@ -166,53 +197,3 @@ class HydratedSegment:
                 groups = range(start, min(start + _DECODED_GROUPS, parquet.num_row_groups))
                 values, _ = matrix(parquet.read_row_groups(groups, columns=["embedding"]).column(0))
                 out.write(np.ascontiguousarray(values, "<f4").data)
-
-
-class SegmentPart:
-    """A hydrated segment as the engine's ``Part``, with the rows that are live in one version under one overlay."""
-
-    def __init__(self, hydrated: HydratedSegment, live: npt.NDArray[np.bool_] | None) -> None:
-        self.hydrated = hydrated
-        self._live = live
-
-    @property
-    def rows(self) -> int:
-        return self.hydrated.rows
-
-    @property
-    def dimension(self) -> int | None:
-        return int(self.vectors().shape[1])
-
-    def seq(self) -> Rows:
-        seq: Rows = self.hydrated.content("seq").to_numpy()
-        return seq
-
-    def ids(self) -> pa.Array:
-        return self.hydrated.content("id")
-
-    def vectors(self) -> Vectors:
-        return self.hydrated.vectors()
-
-    def squared_norms(self) -> npt.NDArray[np.float32]:
-        return self.hydrated.squared_norms()
-
-    def documents(self) -> pa.Array:
-        return self.hydrated.content("document")
-
-    def uris(self) -> pa.Array:
-        return self.hydrated.content("uri")
-
-    def metadata(self) -> pa.Array:
-        return self.hydrated.content("metadata")
-
-    def columns(self) -> MetadataColumns:
-        return self.hydrated.columns()
-
-    def index(self) -> VectorIndex | None:
-        return self.hydrated.index()
-
-    def live(self) -> npt.NDArray[np.bool_] | None:
-        return self._live
-
-    def rows_of(self, ids: Collection[str]) -> Rows:
-        return self.hydrated.rows_of(ids)

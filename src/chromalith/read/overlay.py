@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from chromalith.engine.part import ArrowPart
 from chromalith.errors import Corrupt
 from chromalith.model.fold import fold, needs_record, touched
 from chromalith.model.ids import DeltaId
@@ -44,20 +42,6 @@ class Overlay:
     def extends(self, deltas: Sequence[DeltaId]) -> bool:
         """Whether ``deltas`` are those of this overlay, and perhaps more behind them."""
         return self.deltas == tuple(deltas[: len(self.deltas)])
-
-    def part(self) -> ArrowPart | None:
-        """The overlay's records as something to search; ``None`` if there are none."""
-        records = sorted((r for r in self.records.values() if r is not None), key=lambda record: record.seq)
-        if not records:
-            return None
-        return ArrowPart(
-            seq=np.array([record.seq for record in records], np.int64),
-            ids=pa.array([record.id for record in records], pa.large_string()),
-            vectors=np.stack([record.embedding for record in records]),
-            documents=pa.array([record.document for record in records], pa.large_string()),
-            uris=pa.array([record.uri for record in records], pa.large_string()),
-            metadata=pa.array([record.metadata for record in records], pa.large_string()),
-        )
 
 
 def extend(

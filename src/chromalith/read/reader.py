@@ -37,7 +37,7 @@ from chromalith.clock import Clock
 from chromalith.coord.collections import Collections
 from chromalith.coord.listing import list_deltas
 from chromalith.coord.pointer import Pointer, read_manifest, read_pointer, read_pointer_if_changed
-from chromalith.engine.part import Part
+from chromalith.engine.part import MaskedPart, Part
 from chromalith.errors import Corrupt, NotFound
 from chromalith.model import layout
 from chromalith.model.delta import Delta, decode_delta
@@ -45,8 +45,9 @@ from chromalith.model.ids import CollectionId, DeltaId, JobId
 from chromalith.model.manifest import Manifest, Segment
 from chromalith.model.order import Listed, pending
 from chromalith.model.segment import decode_deletes
-from chromalith.read.hydrated import HydratedSegment, SegmentPart
+from chromalith.read.hydrated import HydratedSegment
 from chromalith.read.overlay import Overlay, extend
+from chromalith.read.overlay_parts import OverlayParts
 from chromalith.read.view import State, View
 from chromalith.store.cache import Cache, Swept
 from chromalith.store.port import Store
@@ -76,6 +77,7 @@ class _Held:
     pointer: Pointer | None = None
     manifest: Manifest | None = None
     overlay: Overlay = field(default_factory=Overlay)
+    on_top: OverlayParts = field(default_factory=OverlayParts)
     full: State | None = None  # with the overlay
     full_at_s: float = 0.0  # when the requests behind it began, on the monotonic clock
     snapshot: State | None = None  # without
@@ -220,6 +222,7 @@ class CollectionReader:
             raise Swept(f"the manifest was swept key={pointer.manifest_key}") from error
         held.pointer, held.manifest = pointer, manifest
         held.overlay = Overlay(next_seq=manifest.next_seq, dimension=manifest.dimension)
+        held.on_top = OverlayParts()
         held.full = None
         kept = {segment.id for segment in manifest.segments}
         held.segments = {job: hydrated for job, hydrated in held.segments.items() if job in kept}
@@ -246,34 +249,28 @@ class CollectionReader:
 
     def _state_of(self, manifest: Manifest, overlay: Overlay, held: _Held, space: str) -> State:
         cid = manifest.collection
-        overlay_part = once(overlay.part)
+        on_top = held.on_top
 
         @once
         def parts() -> Sequence[Part]:
             result: list[Part] = []
             for position, segment in enumerate(manifest.segments):
+                part: Part = self._hydrated(held, cid, segment)
                 dead = self._dead_rows(held, cid, segment)
                 superseded = overlay.superseded.get(position)
-                live = None
                 if len(dead) or superseded:
                     live = np.ones(segment.rows, np.bool_)
                     live[dead] = False
                     live[list(superseded or ())] = False
-                result.append(SegmentPart(self._hydrated(held, cid, segment), live))
-            on_top = overlay_part()
-            return result if on_top is None else [*result, on_top]
+                    part = MaskedPart(part, live)
+                result.append(part)
+            return [*result, *on_top.of(overlay.records)]
 
         def count() -> int:
             superseded = sum(len(rows) for rows in overlay.superseded.values())
             return manifest.live - superseded + sum(record is not None for record in overlay.records.values())
 
-        def dimension() -> int | None:
-            if manifest.dimension is not None:
-                return manifest.dimension
-            on_top = overlay_part()
-            return None if on_top is None else on_top.dimension
-
-        return State(manifest, space, overlay.deltas, once(count), parts, dimension)
+        return State(manifest, space, overlay.deltas, once(count), parts, overlay.dimension or manifest.dimension)
 
     def _hold(self, cid: CollectionId) -> _Held:
         with self._guard:

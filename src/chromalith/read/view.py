@@ -56,7 +56,7 @@ class State:
     overlay: tuple[DeltaId, ...]
     count: Callable[[], int]
     parts: Callable[[], Sequence[Part]]
-    dimension: Callable[[], int | None]
+    dimension: int | None
 
 
 class View:
@@ -88,7 +88,7 @@ class View:
 
     def dimension(self) -> int | None:
         """The dimension of the embeddings, ``None`` if there are no records."""
-        return self._answer(lambda state: state.dimension())
+        return self._state.dimension
 
     def get(
         self,

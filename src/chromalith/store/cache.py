@@ -48,6 +48,7 @@ class Cache:
         self._clock = clock
         self._size_max = size_bytes_max
         self._pool = ThreadPoolExecutor(THREADS, "chromalith-hydrate")
+        self._ahead = ThreadPoolExecutor(2, "chromalith-hydrate-ahead")  # not the pool above: it waits for parts there
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
@@ -64,7 +65,7 @@ class Cache:
         path = self._home / key
         with self._lock(key):
             if not self._whole(path, ref.size):
-                self._place(path, self._download(key, ref))
+                self._download(key, ref, path)
         return path
 
     def files(self, wanted: Mapping[str, FileRef]) -> dict[str, Path]:
@@ -74,6 +75,10 @@ class Cache:
         # Threads of their own: downloads of parts wait in self._pool, and must not wait for themselves.
         with ThreadPoolExecutor(min(THREADS, len(wanted)), "chromalith-hydrate-files") as pool:
             return dict(zip(wanted, pool.map(lambda item: self.file(*item), wanted.items()), strict=True))
+
+    def begin(self, key: str, ref: FileRef) -> None:
+        """Begin to download an object that will be asked for soon. Says nothing of how it ends: :meth:`file` will."""
+        self._ahead.submit(self.file, key, ref)
 
     def derived(self, key: str, name: str, build: Callable[[Path], None]) -> Path:
         """The file ``name`` derived from the object at ``key``; ``build`` writes it to the path that it is given, if there is none."""
@@ -108,36 +113,36 @@ class Cache:
             return False
         return True
 
-    def _download(self, key: str, ref: FileRef) -> bytes:
+    def _download(self, key: str, ref: FileRef, path: Path) -> None:
+        """Place the object at ``path``, once it is whole and right. Parts are written as they arrive: a large object is never in memory."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._temporary(path)
         try:
-            body = self._fetch(key, ref)
+            self._fetch(key, ref, temporary)
+            _check(key, ref, temporary)
+            temporary.replace(path)
         except NotFound as error:
             raise Swept(f"an object was swept while it was needed key={key}") from error
         except Invalid as error:  # a range behind its end
             raise Corrupt(f"a stored object was cut key={key} expected={ref.size}") from error
-        if not ref.holds(body):
-            raise Corrupt(
-                f"a stored object is not what its manifest says key={key} size={len(body)} expected={ref.size}",
-                hint="older versions may still be whole: see `chromalith snapshot list`",
-            )
-        return body
-
-    def _fetch(self, key: str, ref: FileRef) -> bytes:
-        if ref.size <= 2 * PART_BYTES:
-            return self._store.get(key).body
-        starts = range(0, ref.size, PART_BYTES)
-        parts = self._pool.map(lambda start: self._store.get_range(key, start, min(start + PART_BYTES, ref.size)), starts)
-        return b"".join(parts)
-
-    def _place(self, path: Path, body: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._temporary(path)
-        try:
-            temporary.write_bytes(body)
-            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         self._evict(keep=path)
+
+    def _fetch(self, key: str, ref: FileRef, path: Path) -> None:
+        if ref.size <= 2 * PART_BYTES:
+            path.write_bytes(self._store.get(key).body)
+            return
+
+        def fetch_part(start: int) -> None:
+            body = self._store.get_range(key, start, min(start + PART_BYTES, ref.size))
+            with path.open("r+b") as out:
+                out.seek(start)
+                out.write(body)
+
+        path.touch()
+        for _ in self._pool.map(fetch_part, range(0, ref.size, PART_BYTES)):
+            pass  # each raises what its part met
 
     def _evict(self, keep: Path) -> None:
         """Remove what was used longest ago until the cache is within its size; ``keep`` stays."""
@@ -158,5 +163,18 @@ class Cache:
                 total -= size
 
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads; downloads that were begun end first, because they write below the cache's directory."""
+        self._ahead.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=False)
+
+
+def _check(key: str, ref: FileRef, path: Path) -> None:
+    """Raise ``Corrupt`` unless the file holds what ``ref`` promises."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size == ref.size and hashlib.file_digest(file, "sha256").hexdigest() == ref.sha256:
+            return
+    raise Corrupt(
+        f"a stored object is not what its manifest says key={key} size={size} expected={ref.size}",
+        hint="older versions may still be whole: see `chromalith snapshot list`",
+    )

@@ -5,9 +5,10 @@
     <prefix>manifest.json                                written last: without it there is no bundle
     <prefix><collection>/<run>-<number>.parquet          the layout of chromalith.transfer.parquet, at most about 256 MiB each
 
-``manifest.json`` has ``format``, ``kind`` (``parquet``) and ``collections``: for each its ``name, configuration, schema, metadata, version, records, content,
-embedding`` and its ``files`` in order, each with ``key`` (below the prefix), ``rows``, ``bytes`` and ``sha256``. ``run`` is chance, so that two exports to
-one prefix at the same time can't mix: the first manifest wins, the other export fails, and what it wrote is named by nothing.
+``manifest.json`` has ``format``, ``kind`` (``parquet``) and ``collections``: for each its ``name, configuration,
+schema, metadata, version, records, content, embedding`` and its ``files`` in order, each with ``key`` (below the
+prefix), ``rows``, ``bytes`` and ``sha256``. ``run`` is chance, so that two exports to one prefix at the same time can't
+mix: the first manifest wins, the other export fails, and what it wrote is named by nothing.
 """
 
 from __future__ import annotations
@@ -156,7 +157,10 @@ class Bundle:
         self._root = as_prefix(prefix)
         value = read_manifest(store, prefix)
         if value.get("kind") != "parquet":
-            raise Invalid(f"the export is not of Parquet files prefix={prefix} kind={value.get('kind')}", hint="import it as a Chroma directory")
+            raise Invalid(
+                f"the export is not of Parquet files prefix={prefix} kind={value.get('kind')}",
+                hint="import it as a Chroma directory",
+            )
         self.collections = [Bundled.of(each) for each in value["collections"]]
 
     def names(self) -> list[str]:

@@ -18,7 +18,10 @@ OBJECT_BYTES_MAX = 5 * 10**9  # what S3 takes in one PUT, the smallest such limi
 def check_empty(store: Store, prefix: str) -> None:
     """Raise ``Invalid`` if there is anything below ``prefix``: the files of a directory have names of their own, which may be taken."""
     for page in store.list(as_prefix(prefix)):
-        raise Invalid(f"the prefix is in use prefix={prefix} key={page[0].key}", hint="use another, or delete what an interrupted export left")
+        raise Invalid(
+            f"the prefix is in use prefix={prefix} key={page[0].key}",
+            hint="use another, or delete what an interrupted export left",
+        )
 
 
 def upload_directory(directory: Path, store: Store, prefix: str, about: Mapping[str, Any], clock: Clock) -> int:
@@ -33,7 +36,8 @@ def upload_directory(directory: Path, store: Store, prefix: str, about: Mapping[
         key = path.relative_to(directory).as_posix()
         if not is_key(f"{root}{key}") or path.stat().st_size > OBJECT_BYTES_MAX:
             raise Invalid(
-                f"a store can't take this file file={key} bytes={path.stat().st_size} limit={OBJECT_BYTES_MAX}", hint="export to Parquet instead"
+                f"a store can't take this file file={key} bytes={path.stat().st_size} limit={OBJECT_BYTES_MAX}",
+                hint="export to Parquet instead",
             )
         files.append(put_file(store, root, key, path, clock))
     put_manifest(store, root, {**about, "files": files}, clock)

@@ -1,7 +1,8 @@
 """Export: a version of a collection becomes a source, and a target keeps it.
 
-A version is read page by page from one pinned state, and its checksums are computed from what was read. Where the state is a version without
-an overlay, they *must* be the ones in its manifest: else ``Corrupt``, and nothing appears under the target's name.
+A version is read page by page from one pinned state, and its checksums are computed from what was read. Where the state
+is a version without an overlay, they *must* be the ones in its manifest: else ``Corrupt``, and nothing appears under
+the target's name.
 """
 
 from __future__ import annotations

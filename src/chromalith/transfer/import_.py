@@ -5,7 +5,8 @@
 3. The *next* put begins only when the last was acknowledged, so that the store's timestamps, and with them the order of the deltas,
    follow the source's order: ``get`` then answers in it. While one delta is on its way the next batch is read and validated.
 
-An import that stops says how far it got. Each batch is whole or absent, and importing again is safe: an upsert of the same records changes nothing.
+An import that stops says how far it got. Each batch is whole or absent, and importing again is safe: an upsert of the
+same records changes nothing.
 """
 
 from __future__ import annotations

@@ -24,8 +24,9 @@ def import_bundle(
 ) -> list[ImportReport]:
     """Import the collections of a bundle under the names that they have there; ``names`` chooses.
 
-    Each collection's records must add up to the checksums in the manifest. Raises as :func:`~chromalith.transfer.import_.import_collection`,
-    and ``NotFound`` if there is no bundle or no such collection in it; what was imported before stays.
+    Each collection's records must add up to the checksums in the manifest. Raises as
+    :func:`~chromalith.transfer.import_.import_collection`, and ``NotFound`` if there is no bundle or no such collection
+    in it; what was imported before stays.
     """
     bundle = Bundle(store, prefix)
     sources = [bundle.source(name) for name in (bundle.names() if names is None else names)]

@@ -1,8 +1,8 @@
 """Records as JSON lines, in the record format of Chroma's own data pipeline tools (``chroma_dp``, ``--format record``).
 
-One object a line: ``{"id": text, "metadata": {..}|null, "embedding": [numbers], "text_chunk": text|null}``, and ``"uri"`` where a record has one (those tools
-ignore it). A number is written so that reading it gives the same float32. The format has no place for what the collection is: name the
-distance when it is read.
+One object a line: ``{"id": text, "metadata": {..}|null, "embedding": [numbers], "text_chunk": text|null}``, and
+``"uri"`` where a record has one (those tools ignore it). A number is written so that reading it gives the same float32.
+The format has no place for what the collection is: name the distance when it is read.
 """
 
 from __future__ import annotations

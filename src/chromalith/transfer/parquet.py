@@ -1,11 +1,12 @@
 """Records in a Parquet file: our own layout both ways, and reading whatever has ids and embeddings.
 
-The layout that is written: ``id`` (string), ``embedding`` (fixed_size_list<float32>), ``document``, ``uri`` (string) and ``metadata`` (JSON text), in the
-order of insertion. The footer says what the collection is, of which version the records are, and what they add up to, under the key
-``chromalith.export`` as JSON: ``format, name, configuration, schema, metadata, dimension, version, records, content, embedding``. Pages carry checksums.
+The layout that is written: ``id`` (string), ``embedding`` (fixed_size_list<float32>), ``document``, ``uri`` (string)
+and ``metadata`` (JSON text), in the order of insertion. The footer says what the collection is, of which version the
+records are, and what they add up to, under the key ``chromalith.export`` as JSON: ``format, name, configuration,
+schema, metadata, dimension, version, records, content, embedding``. Pages carry checksums.
 
-What is read besides: other column names (:data:`COLUMNS`); embeddings as lists of any float, of fixed size or not; ids that are integers; metadata as
-JSON text, as a struct (a null field is an absent key) or as a map.
+What is read besides: other column names (:data:`COLUMNS`); embeddings as lists of any float, of fixed size or not; ids
+that are integers; metadata as JSON text, as a struct (a null field is an absent key) or as a map.
 """
 
 from __future__ import annotations

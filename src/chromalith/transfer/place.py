@@ -1,7 +1,7 @@
 """A file or a directory appears whole under its final name, or not at all.
 
-It is written beside its final place under a name of chance, made durable, and renamed. What a killed process leaves is that temporary sibling:
-``.<name>.<16 hex digits>.part``, safe to delete.
+It is written beside its final place under a name of chance, made durable, and renamed. What a killed process leaves is
+that temporary sibling: ``.<name>.<16 hex digits>.part``, safe to delete.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What moves between a collection and the world: batches of records, from a source to a target.
 
-A *source* yields the records of one collection in the order of their insertion; a *target* takes a source and keeps it. A version of our own collection is
-a source too (:mod:`chromalith.transfer.export`), so importing, exporting, and going from one foreign format to another are the same few parts.
+A *source* yields the records of one collection in the order of their insertion; a *target* takes a source and keeps it.
+A version of our own collection is a source too (:mod:`chromalith.transfer.export`), so importing, exporting, and going
+from one foreign format to another are the same few parts.
 
 Nothing here holds more than one batch in memory, and a source is read as often as it is asked.
 """

@@ -23,7 +23,8 @@ from chromadb.errors import (
 from chromadb.utils.embedding_functions import EmbeddingFunction, register_embedding_function
 
 from chromalith.client.client import Client
-from chromalith.client.server_api import UNKNOWN_VERBS, ChromalithAPI, fill_in
+from chromalith.client.missing_verbs import fill_in
+from chromalith.client.server_api import UNKNOWN_VERBS, ChromalithAPI
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.errors import Invalid
 from chromalith.store.memory import forget_memory_store, named_memory_store

@@ -94,7 +94,8 @@ def test_two_ids_with_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("rows", [40, 2_500])
 @pytest.mark.parametrize("name", [layout.RECORDS_FILE, layout.IDS_FILE])
 def test_a_changed_byte_is_found_or_does_not_matter(name: str, rows: int) -> None:
-    """Whichever byte of a file is changed (of a large one: before its footer), a lookup says ``Corrupt`` with the key, or answers what it answered before."""
+    """Whichever byte of a file is changed (of a large one: before its footer), a lookup says ``Corrupt`` with the key, or answers as
+    before."""
     store, segment = written(rows)
     ids = [f"id-{i}" for i in range(0, rows + 20, rows // 8)]
     expected = answer(look_up(store, segment, ids))

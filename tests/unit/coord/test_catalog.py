@@ -222,3 +222,12 @@ def test_an_object_of_a_newer_format_is_refused_with_the_way_out(store: MemorySt
     store.put(key, store.get(key).body.replace(b'"format":1', b'"format":2'))
     with pytest.raises(Invalid, match="upgrade"):
         catalog.get(cid)
+
+
+def test_a_store_of_a_newer_format_gets_no_collection(store: MemoryStore, catalog: Catalog) -> None:
+    create(catalog, "words")
+    before = keys(store)
+    store.put(layout.store_key(), store.get(layout.store_key()).body.replace(b'"format":1', b'"format":2'))
+    with pytest.raises(Invalid, match="upgrade"):
+        create(catalog, "more")
+    assert keys(store) == before

@@ -87,7 +87,8 @@ def test_a_delta_of_another_collection_is_corrupt() -> None:
 def test_a_call_over_the_limit_is_refused() -> None:
     """And never split."""
     rows = OPERATIONS_MAX + 1
-    batch = Operations([Op.DELETE] * rows, [str(i) for i in range(rows)], None, np.zeros(rows, np.bool_), [None] * rows, [None] * rows, [None] * rows)  # fmt: skip
+    nothing = [None] * rows
+    batch = Operations([Op.DELETE] * rows, [str(i) for i in range(rows)], None, np.zeros(rows, np.bool_), nothing, nothing, nothing)
     with pytest.raises(Invalid, match=str(OPERATIONS_MAX)):
         encode_delta(CID, batch)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +38,7 @@ def test_it_is_a_set(folds: list[tuple[list[tuple[str, int]], State, int]], sett
             assert (delta(writer, counter) in folded) is ((writer, counter) in model)
             assert run is None or (run.state, run.day) == model[writer, counter]
     for runs in folded.runs.values():
-        assert all(left.stop <= right.start for left, right in zip(runs, runs[1:], strict=False))
+        assert all(left.stop <= right.start for left, right in pairwise(runs))
 
 
 def test_a_busy_writer_costs_one_run() -> None:

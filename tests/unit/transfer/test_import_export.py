@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.transfers import DATABASE, TENANT, Records, assert_same, batch, read
 
 from chromalith.clock import ManualClock
 from chromalith.errors import Conflict, Corrupt, Invalid, NotFound
 from chromalith.model.checksum import Setsum
+from chromalith.model.delta import SIZE_BYTES_MAX
 from chromalith.session import Session
 from chromalith.store.memory import MemoryStore
 from chromalith.transfer.bundle import MANIFEST, Bundle, BundleTarget, export_bundle
@@ -22,7 +24,6 @@ from chromalith.transfer.import_bundle import import_bundle
 from chromalith.transfer.jsonl import JsonlSource
 from chromalith.transfer.parquet import ParquetSource, ParquetTarget
 from chromalith.transfer.port import Batch, Definition, Sums
-from tests.transfers import DATABASE, TENANT, Records, assert_same, batch, read
 
 HERE = (TENANT, DATABASE)
 
@@ -109,14 +110,15 @@ def test_a_collection_that_exists_keeps_its_distance_and_its_name(session: Sessi
         import_collection(session, *HERE, "words", Records(batch(10, 9)))
 
 
-def test_a_batch_too_large_for_a_delta_is_cut_in_order(session: Session) -> None:
-    rows = 300
-    wide = np.ones((rows, DELTA_BYTES_MAX // 4 // 100), np.float32)
-    nothing: list[None] = [None] * rows
-    records = Batch([str(i) for i in range(rows)], wide, [*nothing], [*nothing], [*nothing])
-    report = import_collection(session, *HERE, "wide", Records(records), batch=10_000)
+def test_a_batch_too_large_for_a_delta_is_cut_in_order(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chromalith.transfer.import_.DELTA_BYTES_MAX", batch(300).size_bytes // 3)
+    report = import_collection(session, *HERE, "words", Records(batch(300)), batch=10_000)
     assert report.deltas == 4
-    assert session.view(report.collection).get(include=[]).ids == records.ids
+    assert_same(read(view_source(session, *HERE, "words")), batch(300))
+
+
+def test_a_batch_is_cut_well_below_what_a_delta_takes() -> None:
+    assert 2 * DELTA_BYTES_MAX <= SIZE_BYTES_MAX
 
 
 @dataclass
@@ -136,7 +138,8 @@ def test_an_id_that_occurs_twice_in_a_batch_is_refused_with_what_was_written_bef
 
 def test_a_bundle_carries_collections_from_store_to_store(session: Session) -> None:
     other = MemoryStore(ManualClock())
-    named = [Records(batch(100), name="one"), Records(batch(0), name="none"), Records(batch(10), name="two", definition=Definition.of_space("ip"))]
+    two = Records(batch(10), name="two", definition=Definition.of_space("ip"))
+    named = [Records(batch(100), name="one"), Records(batch(0), name="none"), two]
     bundled = export_bundle(named, other, "snapshot/migration")
     reports = import_bundle(session, *HERE, other, "/snapshot/migration/")
     assert [(r.name, r.records, r.verified) for r in reports] == [("one", 100, True), ("none", 0, True), ("two", 10, True)]

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.transfers import Records, assert_same, batch, read
 
 from chromalith.errors import Invalid
 from chromalith.transfer.jsonl import JsonlSource, JsonlTarget
 from chromalith.transfer.port import Batch
-from tests.transfers import Records, assert_same, batch, read
 
 GOOD = '{"id": "a", "metadata": {"k": 1}, "embedding": [0.5, 1], "text_chunk": "t"}\n'
 

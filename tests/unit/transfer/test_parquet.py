@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.transfers import Records, assert_same, batch, read
 
 from chromalith.errors import Corrupt, Invalid
 from chromalith.transfer.parquet import KEY, ParquetSource, ParquetTarget
 from chromalith.transfer.port import Definition, Sums
-from tests.transfers import Records, assert_same, batch, read
 
 
 def write(path: Path, **columns: Any) -> Path:

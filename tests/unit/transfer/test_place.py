@@ -27,13 +27,14 @@ def test_a_directory_takes_the_place_of_an_empty_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("directory", [True, False])
 def test_nothing_is_left_of_a_block_that_fails(tmp_path: Path, directory: bool) -> None:
-    with pytest.raises(RuntimeError), placed(tmp_path / "a", ManualClock()) as part:
+    def fail(part: Path) -> None:
         if directory:
             part.mkdir()
-            (part / "file").write_text("half")
-        else:
-            part.write_text("half")
+        (part / "file" if directory else part).write_text("half")
         raise RuntimeError
+
+    with pytest.raises(RuntimeError), placed(tmp_path / "a", ManualClock()) as part:
+        fail(part)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -42,7 +43,9 @@ def test_nothing_is_left_of_a_block_that_fails(tmp_path: Path, directory: bool) 
 def test_what_is_there_is_never_replaced(tmp_path: Path, late: bool, directory: bool) -> None:
     """Also when somebody else makes it while we write."""
 
-    def somebody() -> None:
+    def somebody(part: Path | None = None) -> None:
+        if part is not None:
+            part.write_text("ours")
         if directory:
             (tmp_path / "a").mkdir()
             (tmp_path / "a" / "theirs").write_text("theirs")
@@ -52,8 +55,7 @@ def test_what_is_there_is_never_replaced(tmp_path: Path, late: bool, directory: 
     if not late:
         somebody()
     with pytest.raises(Invalid, match="the target"), placed(tmp_path / "a", ManualClock()) as part:
-        part.write_text("ours")
-        somebody()
+        somebody(part)
     assert [p.read_text() for p in tmp_path.rglob("*") if p.is_file()] == ["theirs"]
 
 
