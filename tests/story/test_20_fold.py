@@ -59,6 +59,19 @@ def test_only_what_changed_is_written() -> None:
         assert list(world.documents().items()) == [("a", "1"), ("b", "2")]  # b keeps its place
 
 
+def test_what_is_deleted_and_added_again_comes_last() -> None:
+    """Also if its content is the same as before: it has a new place, and the fold must write that."""
+    with World() as world:
+        world.upsert("ab", 1)
+        world.compact()
+        world.writer().write(world.cid, "delete", ["a"])
+        world.upsert("a", 1)
+        assert list(world.documents()) == ["b", "a"]
+        world.compact()
+        assert list(world.documents()) == ["b", "a"]
+        verify(world.store, world.cid)
+
+
 def test_a_segment_of_which_nothing_is_live_leaves_the_manifest() -> None:
     """Deleting everything leaves a version without segments, whose checksums are those of nothing."""
     with World() as world:
@@ -88,6 +101,38 @@ def test_a_fold_takes_only_what_has_settled() -> None:
         world.clock.advance(1)
         assert world.compactor(store).run_once(world.cid).folded == 1
         assert world.documents(store) == {"a": "2"}
+
+
+def test_the_date_is_taken_before_the_listing() -> None:
+    """A listing that takes long settles nothing: what was young when it began may have elders that it did not show."""
+
+    class SlowListing(Settling):
+        def list(self, prefix, *, start_after=""):  # type: ignore[no-untyped-def]
+            pages = list(super().list(prefix, start_after=start_after))
+            world.clock.advance(10)
+            return iter(pages)
+
+    with World() as world:
+        slow = SlowListing(world.store)
+        compactor = world.compactor(slow)
+        listing = slow.list
+        elder = world.upsert("a", 1)
+        slow.hidden.add(layout.delta_key(world.cid, elder.delta))
+
+        def first_look(prefix, *, start_after=""):  # type: ignore[no-untyped-def]
+            # After the compactor's first look, which finds something to do: a younger delta, while the elder is still hidden.
+            slow.list = listing  # type: ignore[method-assign]
+            pages = list(Settling.list(slow, prefix, start_after=start_after))
+            world.upsert("a", 2)
+            return iter(pages)
+
+        world.upsert("b", 3)
+        slow.list = first_look  # type: ignore[method-assign]
+        assert compactor.run_once(world.cid).folded == 0
+        slow.hidden.clear()
+        assert world.documents(slow) == {"a": "2", "b": "3"}
+        compactor.run_once(world.cid)
+        assert world.documents(slow) == {"a": "2", "b": "3"}
 
 
 def test_a_fold_takes_a_prefix_however_small() -> None:

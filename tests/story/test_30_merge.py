@@ -145,7 +145,8 @@ def test_a_merge_is_abandoned_when_its_dead_rows_live_again() -> None:
             )
             assert isinstance(publish(world.store, world.clock, current, back, change), Published)
 
-        outcome = world.compactor(Meanwhile(world.store, restore), merging()).run_once(world.cid)
+        alone = merging(merge=MergePolicy(fan_in=99, deleted_fraction_max=0.2))  # the first segment, whose b is dead
+        outcome = world.compactor(Meanwhile(world.store, restore), alone).run_once(world.cid)
         assert outcome.merged == 0
         assert world.documents() == {"a": "1", "b": "1"}
 

@@ -1,7 +1,7 @@
 """From a caller's arguments to operations, or one clear ``Invalid`` before anything is written.
 
-Accepts what Chroma accepts and refuses what Chroma refuses, with two differences, both on purpose. A NaN or an infinity in metadata is refused:
-stock Chroma drops such a value silently. And a metadata list with one is refused here, where stock Chroma
+Accepts what Chroma accepts and refuses what Chroma refuses, with two differences, both on purpose. A NaN or an infinity in
+metadata is refused: stock Chroma drops such a value silently. And a metadata list with one is refused here, where stock Chroma
 fails later, on every following call (seen with 1.5.9). An integer outside 64 bits becomes a float, as in Chroma.
 """
 
