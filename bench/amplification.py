@@ -13,7 +13,7 @@ from bench.dataset import synthetic
 from bench.fill import create
 from bench.outcome import Figure, Options, Outcome, run, say, work_directory
 
-from chromalith.compact.compactor import CompactionSettings
+from chromalith.compaction.compactor import CompactionSettings
 from chromalith.model import layout
 from chromalith.session import Session
 from chromalith.store.url import open_store

@@ -7,7 +7,7 @@ import time
 from bench.dataset import Dataset
 from bench.servers import Place
 
-from chromalith.compact.compactor import CompactionSettings
+from chromalith.compaction.compactor import CompactionSettings
 from chromalith.model.ids import CollectionId
 from chromalith.session import Session
 from chromalith.wiring import DEFAULT_DATABASE, DEFAULT_TENANT, Writer, compact

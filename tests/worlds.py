@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from chromalith.clock import ManualClock
-from chromalith.compact.compactor import CompactionSettings, Compactor, Outcome
+from chromalith.compaction.compactor import CompactionSettings, Compactor, Outcome
 from chromalith.coord.catalog import Catalog
 from chromalith.coord.collections import Collections
 from chromalith.coord.pointer import read_current

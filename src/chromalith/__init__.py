@@ -7,7 +7,6 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from chromalith.compact.compactor import CompactionSettings, Outcome
 from chromalith.errors import (
     Bug,
     ChromalithError,
@@ -19,21 +18,20 @@ from chromalith.errors import (
     Unavailable,
     Unknown,
 )
-from chromalith.guide import (
-    get_latest_snapshot,
-    produce_embedding_delta,
-    query_chromadb_snapshot,
-    query_snapshot_count,
-)
-from chromalith.read.reader import ReadLevel
-from chromalith.read.view import Records, View
-
-# At once, not on use: ``compact`` is also the name of a subpackage, and importing that would hide a function that is bound later.
-from chromalith.wiring import Reader, Writer, compact
-from chromalith.write.writer import Receipt
 
 if TYPE_CHECKING:
     from chromalith.client.client import Client
+    from chromalith.compaction.compactor import CompactionSettings, Outcome
+    from chromalith.guide import (
+        get_latest_snapshot,
+        produce_embedding_delta,
+        query_chromadb_snapshot,
+        query_snapshot_count,
+    )
+    from chromalith.read.reader import ReadLevel
+    from chromalith.read.view import Records, View
+    from chromalith.wiring import Reader, Writer, compact
+    from chromalith.write.writer import Receipt
 
 __version__ = version("chromalith")
 
@@ -64,7 +62,23 @@ __all__ = [
     "__version__",
 ]
 
-_ON_USE = {"Client": "chromalith.client.client"}  # needs chromadb, which a process without it must not notice
+# Imported on use: a command that lists a directory need not load a search engine, nor a Lambda ``chromadb``.
+_ON_USE = {
+    "Client": "chromalith.client.client",
+    "CompactionSettings": "chromalith.compaction.compactor",
+    "Outcome": "chromalith.compaction.compactor",
+    "Reader": "chromalith.wiring",
+    "ReadLevel": "chromalith.read.reader",
+    "Receipt": "chromalith.write.writer",
+    "Records": "chromalith.read.view",
+    "View": "chromalith.read.view",
+    "Writer": "chromalith.wiring",
+    "compact": "chromalith.wiring",
+    "get_latest_snapshot": "chromalith.guide",
+    "produce_embedding_delta": "chromalith.guide",
+    "query_chromadb_snapshot": "chromalith.guide",
+    "query_snapshot_count": "chromalith.guide",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from chromalith.clock import SYSTEM_CLOCK, Clock
-from chromalith.compact.compactor import CompactionSettings, Compactor, Outcome
+from chromalith.compaction.compactor import CompactionSettings, Compactor, Outcome
 from chromalith.coord.catalog import Catalog
 from chromalith.coord.collections import Collections
 from chromalith.model.ids import CollectionId

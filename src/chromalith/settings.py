@@ -27,6 +27,8 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(default_factory=_cache_dir, description="where segments are hydrated to; safe to delete")
     cache_bytes_max: int = Field(default=SIZE_BYTES_MAX, ge=0, description="size of the cache, bytes")
     index_threshold: int = Field(default=INDEX_THRESHOLD, ge=1, description="rows at which a segment gets a vector index")
+    embed: str | None = Field(default=None, description="what embeds texts: module:function, list of strings to float32 (n, dim)")
+    debug: bool = Field(default=False, description="print the traceback of an error too")
     stock_snapshot: bool = Field(default=False, description="publish a stock Chroma directory beside each version")
 
     def store_or_fail(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from chromalith.clock import SYSTEM_CLOCK, Clock
-from chromalith.compact.compactor import CompactionSettings, Compactor, Outcome
+from chromalith.compaction.compactor import CompactionSettings, Compactor, Outcome
 from chromalith.coord.catalog import Named
 from chromalith.errors import Invalid, NotFound
 from chromalith.model.ids import CollectionId
@@ -239,7 +239,9 @@ def compact(
     Raises ``NotFound`` (no such collection), ``Conflict`` (others published first: try later), ``Unknown`` (look first), ``Invalid``
     (stock snapshots without ``chromadb``).
     """
-    stock = Settings().stock_snapshot
+    configured = Settings()
+    settings = settings or CompactionSettings(index_threshold=configured.index_threshold)
+    stock = configured.stock_snapshot
     if stock and importlib.util.find_spec("chromadb") is None:  # said before anything is compacted
         raise Invalid("stock snapshots need chromadb", hint="pip install 'chromalith[chroma]', or unset CHROMALITH_STOCK_SNAPSHOT")
     with _Opened(open_session(url, storage_options=storage_options, clock=clock), tenant, database) as opened:

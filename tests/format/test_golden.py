@@ -15,8 +15,8 @@ from tests.format.make_golden import shown
 from tests.worlds import NEVER
 
 from chromalith.clock import ManualClock
-from chromalith.compact.compactor import CompactionSettings
-from chromalith.compact.verify import verify
+from chromalith.compaction.compactor import CompactionSettings
+from chromalith.compaction.verify import verify
 from chromalith.coord.history import manifest_at, published_keys
 from chromalith.model import layout
 from chromalith.model.checksum import PRIMES, Setsum, content_digest, embedding_digest

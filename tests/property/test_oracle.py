@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from tests.worlds import DIMENSION, World
 
-from chromalith.compact.compactor import CompactionSettings
-from chromalith.compact.verify import verify
+from chromalith.compaction.compactor import CompactionSettings
+from chromalith.compaction.verify import verify
 from chromalith.model.plan import MergePolicy
 from chromalith.read.view import View
 

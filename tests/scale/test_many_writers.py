@@ -10,7 +10,7 @@ from tests.scale.crew import Job, Written, compact_until, ids_of, write
 from tests.servers import Server
 
 from chromalith.clock import SYSTEM_CLOCK
-from chromalith.compact.verify import verify
+from chromalith.compaction.verify import verify
 from chromalith.coord.catalog import Catalog
 from chromalith.store.url import open_store
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.worlds import World, keys
 
-from chromalith.compact.verify import verify
+from chromalith.compaction.verify import verify
 from chromalith.coord.pointer import read_current
 from chromalith.errors import Corrupt, NotFound
 from chromalith.model import layout

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.worlds import Paging, Settling, World, altered, keys, vectors
 
-from chromalith.compact.verify import verify
+from chromalith.compaction.verify import verify
 from chromalith.coord.listing import list_deltas
 from chromalith.errors import Conflict, Corrupt, Invalid
 from chromalith.model import delta as delta_module

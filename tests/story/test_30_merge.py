@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from tests.worlds import World, keys, merging
 
-from chromalith.compact.merge_job import write_merge
-from chromalith.compact.verify import verify
+from chromalith.compaction.merge_job import write_merge
+from chromalith.compaction.verify import verify
 from chromalith.coord.history import manifest_at
 from chromalith.coord.pointer import LostRace, Published, publish, read_current
 from chromalith.errors import Corrupt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.worlds import World, keys
 
-from chromalith.compact.compactor import FOLD_GRACE_S
+from chromalith.compaction.compactor import FOLD_GRACE_S
 from chromalith.model import layout
 from chromalith.model.folded import DAY_US, KEPT_DAYS
 from chromalith.read.reader import PARALLEL_READ_MAX_S

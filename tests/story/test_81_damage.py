@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from tests.worlds import World, altered, keys, merging, vectors
 
-from chromalith.compact.verify import verify
+from chromalith.compaction.verify import verify
 from chromalith.errors import ChromalithError, Corrupt, Invalid
 from chromalith.model import layout
 

@@ -11,7 +11,7 @@ import typer
 from chromalith.cli.invocation import Invocation, command
 from chromalith.cli.output import duration, moment, size
 from chromalith.clock import SYSTEM_CLOCK
-from chromalith.compact.compactor import CompactionSettings, Outcome
+from chromalith.compaction.compactor import CompactionSettings, Outcome
 from chromalith.coord.catalog import Named
 from chromalith.coord.pointer import read_current
 from chromalith.errors import Conflict, Invalid, LeaseHeld, NotFound, Unavailable

@@ -30,7 +30,7 @@ from chromalith.cli.failures import DIFFERENCES
 from chromalith.cli.invocation import Invocation, command
 from chromalith.cli.output import Output, shown, size
 from chromalith.clock import SYSTEM_CLOCK
-from chromalith.compact.compactor import CompactionSettings, Outcome
+from chromalith.compaction.compactor import CompactionSettings, Outcome
 from chromalith.errors import ChromalithError, Invalid, Unavailable
 from chromalith.session import Session
 from chromalith.wiring import DEFAULT_DATABASE, DEFAULT_TENANT, Writer, open_session

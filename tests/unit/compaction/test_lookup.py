@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from chromalith.clock import ManualClock
-from chromalith.compact import lookup as lookup_module
-from chromalith.compact.lookup import SegmentLookup
-from chromalith.compact.segment_writer import SegmentWriter
+from chromalith.compaction import lookup as lookup_module
+from chromalith.compaction.lookup import SegmentLookup
+from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.errors import Corrupt, NotFound, Unavailable
 from chromalith.model import layout
 from chromalith.model import segment as segment_module

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chromalith.compact.segment_reader import checked_body
+from chromalith.compaction.segment_reader import checked_body
 from chromalith.errors import Corrupt, NotFound, Unavailable
 from chromalith.model import layout
 from chromalith.model.ids import CollectionId

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from chromalith.compact.segment_reader import checked_body, read_deletes
+from chromalith.compaction.segment_reader import checked_body, read_deletes
 from chromalith.coord.catalog import Catalog
 from chromalith.coord.pointer import read_current, read_manifest
 from chromalith.engine.index import IndexConfig, check_index

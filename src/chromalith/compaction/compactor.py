@@ -24,9 +24,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chromalith.clock import Clock
-from chromalith.compact.fold_job import FoldJob
-from chromalith.compact.merge_job import Merged, rebase, write_merge
-from chromalith.compact.segment_writer import SegmentWriter
+from chromalith.compaction.fold_job import FoldJob
+from chromalith.compaction.merge_job import Merged, rebase, write_merge
+from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.coord.collections import Collections
 from chromalith.coord.lease import announce
 from chromalith.coord.listing import list_deltas

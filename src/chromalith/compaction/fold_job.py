@@ -21,9 +21,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from chromalith.clock import Clock
-from chromalith.compact.lookup import SegmentLookup
-from chromalith.compact.segment_reader import read_deletes
-from chromalith.compact.segment_writer import SegmentWriter
+from chromalith.compaction.lookup import SegmentLookup
+from chromalith.compaction.segment_reader import read_deletes
+from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.coord.pointer import Current
 from chromalith.errors import Corrupt, Invalid
 from chromalith.model import layout

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chromalith.clock import Clock
-from chromalith.compact.fold_job import child_of
-from chromalith.compact.segment_reader import checked_body, read_deletes
-from chromalith.compact.segment_writer import SegmentWriter
+from chromalith.compaction.fold_job import child_of
+from chromalith.compaction.segment_reader import checked_body, read_deletes
+from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.coord.pointer import Current
 from chromalith.errors import Corrupt
 from chromalith.model import layout
