@@ -84,6 +84,8 @@ class Figure:
     @property
     def passed(self) -> bool | None:
         """``None`` where there is no goal, or nothing to compare with."""
+        if self.goal == 0:  # a number of faults, not a ratio
+            return self.ours == 0
         if self.goal is None or self.ratio is None:
             return None
         return self.ratio >= self.goal if self.at_least else self.ratio <= self.goal

@@ -48,7 +48,6 @@ class TestWrapped(StoreContract):
 
 @pytest.mark.server
 class TestSeaweedFS(StoreContract):
-    increments = 10
 
     @pytest.fixture
     def store(self, seaweed_store: Store) -> Store:
@@ -57,9 +56,7 @@ class TestSeaweedFS(StoreContract):
 
 @pytest.mark.server
 class TestMoto(StoreContract):
-    racers = 20
     contenders = 6
-    increments = 5
 
     @pytest.fixture
     def store(self, moto_store: Store) -> Store:

@@ -62,7 +62,7 @@ def finish(world: World) -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_compaction_can_end_at_any_call(fault: Fault) -> None:
     """A fold, a sweep and two merges that end, or go blind, at any of their calls leave nothing lost and nothing doubled."""
-    total = calls_of(compaction)
+    total = calls_of(compact)
     assert total > 25
     struck = set()
     for number in range(1, total + 1):
@@ -82,7 +82,7 @@ def test_a_compaction_can_end_at_any_call(fault: Fault) -> None:
 
 def test_a_compaction_with_an_index_can_end_at_any_call() -> None:
     """The same where segments have an index."""
-    for number in range(1, calls_of(compaction) + 3):
+    for number in range(1, calls_of(compact) + 3):
         with prepared(threshold=1) as world:
             store = FaultyStore(world.store, at_calls({number: Fault.CRASH_AFTER}), world.clock)
             with suppress(Crash):
@@ -131,7 +131,7 @@ def test_a_write_can_end_at_any_call(fault: Fault, known: bool, remote: bool) ->
 
 def test_a_compaction_survives_two_faults() -> None:
     """Any two of its replies lost, in one run, change nothing either."""
-    total = calls_of(compaction)
+    total = calls_of(compact)
     for first in range(1, total, 7):
         for second in range(first + 1, total, 6):
             with prepared() as world:

@@ -19,12 +19,14 @@ import pyarrow.parquet as pq
 from chromalith.errors import Corrupt, Invalid
 from chromalith.model.arrow import fixed_size_list, matrix
 from chromalith.model.ids import CollectionId, DeltaId, body_digest
-from chromalith.model.operation import OP_BY_LABEL, Operations
+from chromalith.model.operation import OP_BY_LABEL, Op, Operations
 
 FORMAT = 1
 VOID = b"VOID"
 SIZE_BYTES_MAX = 64 * 2**20  # one PUT, read whole by every reader that overlays it
-OPERATIONS_MAX = 10_000  # 10,000 x 1,536 float32 are 61 MB: what fits the size limit at the widest common embedding
+OPERATIONS_MAX = 10_000
+"""10,000 x 1,536 float32 are 61 MB: what fits the size limit at the widest common embedding. Deletes carry ids only, and may be as many
+as a filter finds: for them the size is the limit."""
 _META = b"chromalith.delta"
 
 
@@ -41,7 +43,7 @@ def encode_delta(collection: CollectionId, operations: Operations) -> bytes:
 
     Raises ``Invalid`` over the limits: a call is never split silently, because it is atomic.
     """
-    if len(operations) > OPERATIONS_MAX:
+    if len(operations) > OPERATIONS_MAX and any(op is not Op.DELETE for op in operations.ops):
         raise Invalid(
             f"too many records in one call records={len(operations)} limit={OPERATIONS_MAX}",
             hint="split the call; each part is then atomic by itself",

@@ -29,15 +29,17 @@ from chromalith.model.record import Record
 from chromalith.model.segment import id_hash
 from chromalith.store.cache import Cache
 
-_CONTENT = {"id": pa.large_string(), "seq": pa.int64(), "document": pa.large_string(), "uri": pa.large_string(), "metadata": pa.large_string()}
+_TEXT = pa.large_string()  # 32-bit offsets end at 2 GiB of text a column
+_CONTENT = {"id": _TEXT, "seq": pa.int64(), "document": _TEXT, "uri": _TEXT, "metadata": _TEXT}
 
 _DECODED_GROUPS = 64  # row groups decoded at once: 100 MB of 384-d embeddings
 
 
 class HydratedSegment:
-    """One segment's rows, dead ones included, as the engine's ``Part``: what does not change between versions. Safe to share between threads.
+    """One segment's rows, dead ones included, as the engine's ``Part``: what does not change between versions.
 
-    Raises ``Swept`` from any method if an object is gone that is not in the cache yet, ``Corrupt`` if it is not what the manifest says.
+    Safe to share between threads. Raises ``Swept`` from any method if an object is gone that is not in the cache yet, ``Corrupt`` if it is
+    not what the manifest says.
     """
 
     def __init__(self, cache: Cache, cid: CollectionId, segment: Segment, space: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import chromadb
 import pytest
@@ -29,8 +30,13 @@ ARGUMENTS = [
 
 
 @pytest.mark.parametrize("arguments", ARGUMENTS)
-def test_a_definition_is_what_stock_chroma_makes_of_the_arguments(rules: StockRules, arguments: dict) -> None:  # type: ignore[type-arg]
-    with chromadb.EphemeralClient() as stock:
+def test_a_definition_is_what_stock_chroma_makes_of_the_arguments(
+    rules: StockRules,
+    arguments: dict,  # type: ignore[type-arg]
+    tmp_path: Path,
+) -> None:
+    # Not an ephemeral client: a process has one of those, and another test may hold it with other settings.
+    with chromadb.PersistentClient(str(tmp_path)) as stock:
         made = stock.create_collection("words", embedding_function=None, **arguments)
         theirs = (made.configuration_json, made._model.serialized_schema, made.metadata)
         stock.delete_collection("words")

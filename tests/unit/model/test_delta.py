@@ -11,6 +11,7 @@ from chromalith.errors import Corrupt, Invalid
 from chromalith.model.delta import OPERATIONS_MAX, VOID, decode_delta, encode_delta
 from chromalith.model.ids import CollectionId, DeltaId, body_digest
 from chromalith.model.operation import Op, Operations
+from chromalith.write.validate import operations
 
 CID = CollectionId("00000000-0000-4000-8000-000000000001")
 OTHER = CollectionId("00000000-0000-4000-8000-000000000002")
@@ -84,15 +85,6 @@ def test_a_delta_of_another_collection_is_corrupt() -> None:
         decode_delta(CID, name(body), body)
 
 
-def test_a_call_over_the_limit_is_refused() -> None:
-    """And never split."""
-    rows = OPERATIONS_MAX + 1
-    nothing = [None] * rows
-    batch = Operations([Op.DELETE] * rows, [str(i) for i in range(rows)], None, np.zeros(rows, np.bool_), nothing, nothing, nothing)
-    with pytest.raises(Invalid, match=str(OPERATIONS_MAX)):
-        encode_delta(CID, batch)
-
-
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1))
 def test_names_sort_as_their_text(hlc: int, counter: int) -> None:
     """A delta id prints to fixed width, and is parsed back."""
@@ -101,3 +93,11 @@ def test_names_sort_as_their_text(hlc: int, counter: int) -> None:
     assert len(str(delta)) == 16 + 32 + 8 + 16 + 3
     lower = DeltaId(hlc // 2, "b" * 32, 0, "0" * 16)
     assert (lower < delta) is (str(lower) < str(delta))
+
+
+def test_only_deletes_may_be_more_than_the_limit_of_records() -> None:
+    """A delete by filter is one atomic call however many ids it found; any other call over the limit is refused, never split."""
+    ids = [f"id{i}" for i in range(OPERATIONS_MAX + 1)]
+    assert encode_delta(CID, operations(Op.DELETE, ids))
+    with pytest.raises(Invalid, match="too many records"):
+        encode_delta(CID, operations(Op.UPDATE, ids, documents=["x"] * len(ids)))
