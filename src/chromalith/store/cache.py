@@ -25,6 +25,7 @@ from chromalith.store.port import Store
 SIZE_BYTES_MAX = 20 * 2**30
 PART_BYTES = 8 * 2**20  # S3's own advice for ranged GETs is 8 to 16 MiB
 THREADS = 8
+JUST_NOW_US = 60_000_000  # a path that was handed out has been opened by then
 
 
 class Swept(NotFound):
@@ -145,7 +146,10 @@ class Cache:
             pass  # each raises what its part met
 
     def _evict(self, keep: Path) -> None:
-        """Remove what was used longest ago until the cache is within its size; ``keep`` stays."""
+        """Remove what was used longest ago until the cache is within its size; ``keep``, and what was used just now, stays."""
+        # Without the last, two threads with a cache smaller than what they need would take each other's files away between
+        # the moment a path is handed out and the moment it is opened.
+        oldest_kept_ns = (self._clock.now_us() - JUST_NOW_US) * 1_000
         found = []
         for path in self._root.rglob("*"):
             try:
@@ -155,8 +159,8 @@ class Cache:
             if path.is_file():
                 found.append((status.st_mtime_ns, status.st_size, path))
         total = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
-            if total <= self._size_max:
+        for used_ns, size, path in sorted(found):
+            if total <= self._size_max or used_ns > oldest_kept_ns:
                 return
             if path != keep:
                 path.unlink(missing_ok=True)
