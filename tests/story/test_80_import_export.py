@@ -284,7 +284,7 @@ def test_a_directory_goes_to_a_prefix_as_parquet_and_comes_back(session: Session
         assert view_source(session, *HERE, "words").definition == chroma.source("words").definition
 
     arguments = ["--source-path", str(source), "--bucket", f"file://{tmp_path}/bucket", "--prefix", "p"]
-    assert (main(arguments), main(arguments)) == (0, 1)
+    assert (main(arguments), main(arguments)) == (0, 2)
     assert (tmp_path / "bucket" / "p" / "manifest.json").exists()
 
 

@@ -13,7 +13,10 @@ import typer
 
 from chromalith.cli.invocation import Invocation, command
 from chromalith.cli.output import size
+from chromalith.clock import SYSTEM_CLOCK
 from chromalith.errors import Invalid, NotFound
+from chromalith.store.url import SCHEMES, open_store
+from chromalith.transfer.bundle import Bundle
 from chromalith.transfer.export import export_collection
 from chromalith.transfer.import_ import import_collection
 from chromalith.transfer.jsonl import JsonlSource, JsonlTarget
@@ -28,10 +31,12 @@ class Format(StrEnum):
     JSONL = "jsonl"
     CHROMA = "chroma"
     SERVER = "server"
+    PREFIX = "prefix"
 
 
 _SUFFIXES = {".parquet": Format.PARQUET, ".pq": Format.PARQUET, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
-_FORMS = "a .parquet or .jsonl file, a Chroma directory, or http://server:port; or say which with --format"
+_FORMS = "a .parquet or .jsonl file, a Chroma directory, http://server:port, an export's URL (s3://…); or say which with --format"
+_STORES = tuple(f"{scheme}://" for scheme in SCHEMES)
 
 
 def declare(app: typer.Typer) -> None:
@@ -67,9 +72,13 @@ def _declare_import(app: typer.Typer) -> None:
           chromalith import ./chroma-directory
           chromalith import words.parquet --as words --space cosine
           chromalith import http://localhost:8000 words
+          chromalith import s3://my-bucket/snapshot/migration/
         """
         kind = _format(source, format_)
-        options = {"space": space, "columns": _pairs("--column", column), "headers": _pairs("--header", header)}
+        options = {
+            "space": space, "columns": _pairs("--column", column), "headers": _pairs("--header", header),
+            "storage_options": run.storage_options,
+        }  # fmt: skip
         with run.session() as session, _sources(kind, source, collection, options) as sources:
             if as_ is not None and len(sources) > 1:
                 raise Invalid(
@@ -109,8 +118,14 @@ def _declare_export(app: typer.Typer) -> None:
     @command(app, "export")
     def export(
         run: Invocation,
-        collection: Annotated[str, typer.Argument(help="The collection's name.")],
-        to: Annotated[Path, typer.Option("--to", help="A .parquet or .jsonl file, or a directory for stock Chroma.")],
+        to: Annotated[
+            str, typer.Option("--to", help="A .parquet or .jsonl file, a directory for stock Chroma; with --from a URL.")
+        ],
+        collection: Annotated[str | None, typer.Argument(help="The collection's name.")] = None,
+        from_: Annotated[
+            Path | None, typer.Option("--from", help="Export this Chroma directory, not the store: to a URL, as Parquet.")
+        ] = None,
+        prefix: Annotated[str, typer.Option("--prefix", help="With --from: where below the URL.")] = "",
         format_: Annotated[Format | None, typer.Option("--format", help="If the name does not tell it.")] = None,
         version: Annotated[
             int | None, typer.Option("--version", min=0, help="An older version; else the newest state.")
@@ -122,38 +137,83 @@ def _declare_export(app: typer.Typer) -> None:
         Example:
           chromalith export words --to words.parquet
           chromalith export words --to ./chroma-directory --version 12
+          chromalith export --from ./chroma-directory --to s3://my-bucket --prefix snapshot/migration/
         """
-        kind = format_ or _SUFFIXES.get(to.suffix) or (None if to.suffix else Format.CHROMA)
-        if kind is None:  # a typing error must not become a directory
-            raise Invalid(
-                f"the format can't be told from the name to={to}",
-                hint="a .parquet or .jsonl file, a directory without a dot in its name; or say which with --format",
-            )
-        target = _target(kind, to)
-        with run.session() as session:
-            run.find(session, collection)
-            with run.output.progress(f"exporting {collection}") as advance:
-                report = export_collection(
-                    session, run.tenant, run.database, collection, target, version=version, progress=_progress(advance)
-                )
-        found: dict[str, Any] = {
-            "result": "exported", "collection": report.name, "version": report.version, "deltas_included": report.overlay,
-            "format": str(kind), "to": str(to), "records": report.records, "bytes": report.bytes, "how": report.how,
-            "content_checksum": report.content, "embedding_checksum": report.embedding, "seconds": round(report.seconds, 3),
-        }  # fmt: skip
-        waiting = f" and {report.overlay} deltas on top" if report.overlay else ""
-        run.output.data(
-            found,
-            lambda: run.output.line(
-                f"exported {collection} version {report.version}{waiting}: {report.records:,} records, {size(report.bytes)} to {to}"
-            ),
+        if from_ is not None:
+            _export_directory(run, from_, collection, to, prefix)
+        elif collection is None:
+            raise Invalid("no collection was named", hint="name the one to export; `chromalith collections list` shows them")
+        else:
+            _export_collection(run, collection, to, format_, version)
+
+
+def _export_collection(run: Invocation, collection: str, to: str, format_: Format | None, version: int | None) -> None:
+    suffix = Path(to).suffix
+    kind = format_ or _SUFFIXES.get(suffix) or (None if suffix or to.startswith(_STORES) else Format.CHROMA)
+    if kind is None:  # a typing error must not become a directory
+        raise Invalid(
+            f"the format can't be told from the name to={to}",
+            hint="a .parquet or .jsonl file, a directory without a dot in its name; or say which with --format",
         )
+    target = _target(kind, Path(to))
+    with run.session() as session:
+        run.find(session, collection)
+        with run.output.progress(f"exporting {collection}") as advance:
+            report = export_collection(
+                session, run.tenant, run.database, collection, target, version=version, progress=_progress(advance)
+            )
+    found: dict[str, Any] = {
+        "result": "exported", "collection": report.name, "version": report.version, "deltas_included": report.overlay,
+        "format": str(kind), "to": to, "records": report.records, "bytes": report.bytes, "how": report.how,
+        "content_checksum": report.content, "embedding_checksum": report.embedding, "seconds": round(report.seconds, 3),
+    }  # fmt: skip
+    waiting = f" and {report.overlay} deltas on top" if report.overlay else ""
+    run.output.data(
+        found,
+        lambda: run.output.line(
+            f"exported {collection} version {report.version}{waiting}: {report.records:,} records, {size(report.bytes)} to {to}"
+        ),
+    )
+
+
+def _export_directory(run: Invocation, source: Path, collection: str | None, to: str, prefix: str) -> None:
+    """A Chroma directory's collections as Parquet files below a prefix of a store, and last their manifest."""
+    _need_chromadb()
+    from chromalith.chroma.export import export_chroma_directory
+
+    store = open_store(to, storage_options=run.storage_options)
+    with run.output.progress(f"exporting {source}") as advance:
+        done: dict[str, int] = {}
+
+        def progress(name: str, records: int, total: int | None) -> None:
+            advance(records - done.get(name, 0), total=total)
+            done[name] = records
+
+        exported = export_chroma_directory(
+            source, store, prefix, names=[collection] if collection else None, tenant=run.tenant, database=run.database,
+            clock=SYSTEM_CLOCK, progress=progress,
+        )  # fmt: skip
+    found: list[dict[str, Any]] = [
+        {
+            "collection": each.value()["name"], "records": each.value()["records"], "bytes": each.value()["bytes"],
+            "content_checksum": each.value()["content"], "embedding_checksum": each.value()["embedding"],
+        }
+        for each in exported
+    ]  # fmt: skip
+
+    def human() -> None:
+        for each in found:
+            run.output.line(f"exported {each['collection']}: {each['records']:,} records, {size(each['bytes'])} to {store.url}")
+
+    run.output.data({"result": "exported", "from": str(source), "to": store.url, "prefix": prefix, "collections": found}, human)
 
 
 def _format(source: str, given: Format | None) -> Format:
     """What ``source`` is. Raises ``NotFound`` if it is not there, ``Invalid`` if that can't be told."""
     if source.startswith(("http://", "https://")):
         return given or Format.SERVER
+    if source.startswith(_STORES):
+        return given or Format.PREFIX
     path = Path(source)
     if given is not Format.SERVER and not path.exists():
         raise NotFound(f"no such file or directory source={source}", hint=f"the source is {_FORMS}")
@@ -171,6 +231,10 @@ def _sources(kind: Format, source: str, collection: str | None, options: dict[st
     if kind is Format.JSONL:
         yield [JsonlSource(source, space=options["space"])]
         return
+    if kind is Format.PREFIX:
+        bundle = Bundle(open_store(source, storage_options=options["storage_options"]), "")
+        yield [bundle.source(name) for name in ([collection] if collection else bundle.names())]
+        return
     _need_chromadb()
     from chromalith.chroma.import_ import chroma_directory, chroma_server
 
@@ -187,8 +251,8 @@ def _target(kind: Format, to: Path) -> Target:
         return ParquetTarget(to)
     if kind is Format.JSONL:
         return JsonlTarget(to)
-    if kind is Format.SERVER:
-        raise Invalid("a server is no target of an export", hint="export to a directory, and let the server open that")
+    if kind in (Format.SERVER, Format.PREFIX):
+        raise Invalid(f"this is no target of an export format={kind}", hint="export to a file or a directory, and bring that there")
     _need_chromadb()
     from chromalith.chroma.export import ChromaDirectoryTarget
 
