@@ -3,8 +3,8 @@
 
     python scripts/export_chromadb_to_s3.py --source-path /data/chroma --bucket my-bucket --prefix snapshot/migration/
 
-This is ``chromalith export --from SOURCE --to s3://BUCKET --prefix PREFIX`` under the name and with the arguments of
-the migration guide. Further options (``--endpoint-url``, ``--json``, …) are handed on. ``chromalith import s3://BUCKET/PREFIX`` reads the result.
+This is ``chromalith export --from SOURCE --to s3://BUCKET --prefix PREFIX`` with the arguments of the migration guide.
+Further options (``--endpoint-url``, ``--json``, …) are handed on. ``chromalith import s3://BUCKET/PREFIX`` reads the result.
 """
 
 from __future__ import annotations

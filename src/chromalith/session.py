@@ -8,6 +8,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from chromalith.clock import SYSTEM_CLOCK, Clock
 from chromalith.compaction.compactor import CompactionSettings, Compactor, Outcome
@@ -56,6 +58,12 @@ class Session:
         self.reader = CollectionReader(
             store, self.collections, self.cache, clock, pending=self._own.pending, forget=self._own.forget, saw=self.writer.saw
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
     def view(self, cid: CollectionId, level: ReadLevel | None = None) -> View:
         """A state of the collection at ``level``, or at the session's. Raises as ``CollectionReader.view``."""
