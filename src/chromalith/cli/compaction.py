@@ -11,7 +11,7 @@ import typer
 from chromalith.cli.invocation import Invocation, command
 from chromalith.cli.output import duration, moment, size
 from chromalith.clock import SYSTEM_CLOCK
-from chromalith.compaction.compactor import CompactionSettings, Outcome
+from chromalith.compaction.compactor import Outcome
 from chromalith.coord.catalog import Named
 from chromalith.coord.pointer import read_current
 from chromalith.errors import Conflict, Invalid, LeaseHeld, NotFound, Unavailable
@@ -19,7 +19,6 @@ from chromalith.model import layout
 from chromalith.model.ids import CollectionId
 from chromalith.model.order import Listed
 from chromalith.session import Session
-from chromalith.settings import Settings
 from chromalith.wiring import compact as compact_once
 
 WATCH_S = 5.0
@@ -84,7 +83,6 @@ def _round(run: Invocation, collection: str | None, *, quiet: bool) -> None:
                 tenant=run.tenant,
                 database=run.database,
                 storage_options=run.storage_options,
-                settings=CompactionSettings(index_threshold=Settings().index_threshold),
                 progress=progress,
             )
         except NotFound:
@@ -100,7 +98,7 @@ def _round(run: Invocation, collection: str | None, *, quiet: bool) -> None:
 
 def _described(outcome: Outcome, names: Mapping[CollectionId, str]) -> dict[str, Any]:
     return {
-        "result": "already_compacted" if outcome.idle else "compacted",
+        "result": "compacted" if not outcome.idle else "waiting" if outcome.waiting else "already_compacted",
         "collection": names.get(outcome.collection),
         "id": outcome.collection,
         "version": outcome.version,
@@ -122,11 +120,18 @@ def _tell(run: Invocation, outcomes: list[dict[str, Any]]) -> None:
         name = each["collection"] or each["id"]
         if each["result"] == "already_compacted":
             run.output.line(f"already_compacted {name} version {each['version']}")
+        elif each["result"] == "waiting":
+            run.output.line(f"waiting {name} version {each['version']}: {each['deltas_waiting']} deltas")
         else:
             run.output.line(
                 f"compacted {name} version {each['version']}: {each['deltas_folded']} deltas"
                 f" ({each['operations']:,} operations) folded, {each['segments_merged']} segments merged,"
                 f" {each['deltas_swept']} folded deltas swept, {size(each['bytes_written'])} written"
+            )
+        if each["deltas_waiting"]:
+            run.output.say(
+                f"{each['deltas_waiting']} deltas of {name} are too young to be folded: their store's timestamps settle within"
+                " seconds; they are visible to readers meanwhile"
             )
         for delta in each["quarantined"]:
             run.output.say(f"quarantined {delta['delta']}: {delta['reason']}", "bold red")
