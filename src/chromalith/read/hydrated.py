@@ -8,7 +8,7 @@ starts with what another one has decoded. Metadata is exploded into typed column
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,8 @@ _TEXT = pa.large_string()  # 32-bit offsets end at 2 GiB of text a column
 _CONTENT = {"id": _TEXT, "seq": pa.int64(), "document": _TEXT, "uri": _TEXT, "metadata": _TEXT}
 
 _DECODED_GROUPS = 64  # row groups decoded at once: 100 MB of 384-d embeddings
+_DECODED_BYTES_MAX = 512 * 2**20  # a larger matrix is decoded into its file, and never in memory as a whole
+_VECTORS = "vectors.npy"
 
 
 class HydratedSegment:
@@ -97,9 +99,27 @@ class HydratedSegment:
         with self._lock:
             if self._vectors is None:
                 self._fetch_index_meanwhile()
-                mapped = np.load(self._derived("vectors.npy", self._decode_vectors), mmap_mode="r")
-                self._vectors = mapped.view(np.ndarray)  # the same memory; memmap's own indexing costs 0.1 ms a query
+                self._vectors = self._open_vectors()
             return self._vectors
+
+    def _open_vectors(self) -> Vectors:
+        size = 4 * self.rows * self._width()
+        if size > _DECODED_BYTES_MAX or self._cache.has_derived(self._records_key(), _VECTORS):
+            return _mapped(self._derived(_VECTORS, self._decode_vectors))
+        # A first answer need not wait until the decoded matrix is on the disk: it is used from memory, written behind the
+        # caller's back, and mapped from then on.
+        values = np.concatenate(list(self._decoded_vectors()))
+
+        def write(path: Path) -> None:
+            with path.open("wb") as out:
+                np.lib.format.write_array(out, values)
+
+        def swap(path: Path) -> None:
+            with self._lock:
+                self._vectors = _mapped(path)
+
+        self._cache.derive_later(self._records_key(), _VECTORS, write, swap)
+        return values
 
     def squared_norms(self) -> npt.NDArray[np.float32]:
         with self._lock:
@@ -178,9 +198,11 @@ class HydratedSegment:
     def _file(self, name: str) -> Path:
         return self._cache.file(layout.segment_file_key(self._cid, self.segment.id, name), self.segment.files[name])
 
+    def _records_key(self) -> str:
+        return layout.segment_file_key(self._cid, self.segment.id, layout.RECORDS_FILE)
+
     def _derived(self, name: str, build: Callable[[Path], None]) -> Path:
-        key = layout.segment_file_key(self._cid, self.segment.id, layout.RECORDS_FILE)
-        return self._cache.derived(key, name, build)
+        return self._cache.derived(self._records_key(), name, build)
 
     def _decode_content(self, path: Path) -> None:
         table = pq.read_table(self._file(layout.RECORDS_FILE), columns=list(_CONTENT), memory_map=True)
@@ -190,12 +212,25 @@ class HydratedSegment:
 
     def _decode_vectors(self, path: Path) -> None:
         # By row groups, into the file: the matrix is never in memory as a whole.
-        parquet = pq.ParquetFile(self._file(layout.RECORDS_FILE), memory_map=True)
-        width = parquet.schema_arrow.field("embedding").type.list_size
-        header = {"descr": "<f4", "fortran_order": False, "shape": (self.rows, width)}
+        header = {"descr": "<f4", "fortran_order": False, "shape": (self.rows, self._width())}
         with path.open("wb") as out:
             np.lib.format.write_array_header_1_0(out, header)
-            for start in range(0, parquet.num_row_groups, _DECODED_GROUPS):
-                groups = range(start, min(start + _DECODED_GROUPS, parquet.num_row_groups))
-                values, _ = matrix(parquet.read_row_groups(groups, columns=["embedding"]).column(0))
+            for values in self._decoded_vectors():
                 out.write(np.ascontiguousarray(values, "<f4").data)
+
+    def _decoded_vectors(self) -> Iterator[Vectors]:
+        parquet = self._parquet()
+        for start in range(0, parquet.num_row_groups, _DECODED_GROUPS):
+            groups = range(start, min(start + _DECODED_GROUPS, parquet.num_row_groups))
+            yield matrix(parquet.read_row_groups(groups, columns=["embedding"]).column(0))[0]
+
+    def _width(self) -> int:
+        return int(self._parquet().schema_arrow.field("embedding").type.list_size)
+
+    def _parquet(self) -> pq.ParquetFile:
+        return pq.ParquetFile(self._file(layout.RECORDS_FILE), memory_map=True)
+
+
+def _mapped(path: Path) -> Vectors:
+    vectors: Vectors = np.load(path, mmap_mode="r").view(np.ndarray)  # as a memmap, each indexing would cost 0.1 ms more
+    return vectors

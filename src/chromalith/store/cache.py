@@ -98,6 +98,16 @@ class Cache:
         self._evict(keep=path)
         return path
 
+    def has_derived(self, key: str, name: str) -> bool:
+        """Whether the derived file is there already."""
+        return (self._home / key).with_name(name).exists()
+
+    def derive_later(
+        self, key: str, name: str, build: Callable[[Path], None], then: Callable[[Path], None]
+    ) -> None:
+        """As :meth:`derived`, on a thread of the cache; ``then`` is told the path. What goes wrong there is met by the next process."""
+        self._ahead.submit(lambda: then(self.derived(key, name, build)))
+
     def _lock(self, name: str) -> threading.Lock:
         with self._guard:
             return self._locks.setdefault(name, threading.Lock())
