@@ -99,12 +99,12 @@ class HydratedSegment:
     def vectors(self) -> Vectors:
         with self._lock:
             if self._vectors is None:
-                self._fetch_index_meanwhile()
                 self._vectors = self._open_vectors()
             return self._vectors
 
     def _open_vectors(self) -> Vectors:
         size = 4 * self.rows * self._width()
+        self._fetch_index_meanwhile()
         if size > _DECODED_BYTES_MAX or self._cache.has_derived(self._records_key(), _VECTORS):
             return _mapped(self._derived(_VECTORS, self._decode_vectors))
         # A first answer need not wait until the decoded matrix is on the disk: it is used from memory, written behind the
@@ -152,7 +152,10 @@ class HydratedSegment:
             return self._index
 
     def _fetch_index_meanwhile(self) -> None:
-        """Begin to download the index while the records are downloaded and decoded: a search is about to ask for it."""
+        """Begin to download the index, which a search is about to ask for, while the records are decoded.
+
+        Not while they are downloaded: the two would share the line, and the decoding would begin only when both are there.
+        """
         ref = self.segment.index
         if ref is not None and self._index is None:
             self._cache.begin(layout.segment_file_key(self._cid, self.segment.id, layout.index_file(ref.kind)), ref.file)
