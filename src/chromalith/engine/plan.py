@@ -14,8 +14,15 @@ GATHER_FRACTION_MAX: Final = 0.25
 """Up to this fraction of passing rows they are copied together and scanned; above it, all rows are scanned and masked.
 Gathering reads scattered rows and writes them again, about four times the work of reading them in order."""
 
-OVERFETCH: Final = 1.5
-"""Candidates asked for, as a multiple of what would be enough if the filter passed nearest rows as often as others."""
+OVERFETCH: Final = 10
+"""Candidates asked for, as a multiple of what would be enough if the filter passed nearest rows as often as others.
+
+A graph finds its last candidates less surely than its first, and a filter brings the last ones forward. Measured with 60,000 real
+records, recall@10 and p50: where 19 % pass, 0.970 in 3.2 ms at 1.5, 0.991 in 5.3 ms at 10, 0.996 in 7.3 ms at 20; where 27 % pass,
+0.990, 0.997 and 0.999. Stock Chroma needs 66 and 83 ms for these."""
+
+WIDEN: Final = 1.5
+"""The same when an index is asked again: how often the filter passes near the query is known by then."""
 
 EXACT_ROWS_MAX: Final = 4_000
 """So few passing rows are scanned exactly even where there is an index: it takes about as long as a search of the index."""
@@ -59,5 +66,5 @@ def plan(rows: int, passing: int, n_results: int, *, has_index: bool, candidates
 
 def ask_more(count: int, found: int, rows: int, n_results: int) -> int | None:
     """After ``count`` candidates gave only ``found`` passing rows: how many to ask for next, or ``None`` to scan exactly."""
-    wider = max(2 * count, math.ceil(count * n_results / found * OVERFETCH)) if found else 4 * count
+    wider = max(2 * count, math.ceil(count * n_results / found * WIDEN)) if found else 4 * count
     return wider if wider <= candidates_max(rows, n_results) else None

@@ -16,9 +16,9 @@ from chromalith.engine.plan import EXACT_ROWS_MAX, Approximate, Exact, ask_more,
         (60_000, 60_000, 4_097, True, Approximate(4_097)),
         (60_000, 60_000, 6_001, True, Exact(gather=False)),  # a tenth of all rows: a scan is cheaper
         (60_000, EXACT_ROWS_MAX, 10, True, Exact(gather=True)),
-        (60_000, 6_000, 10, True, Approximate(160 + 150)),
-        (60_000, 30_000, 10, True, Approximate(160 + 30)),
-        (60_000, 5_000, 500, True, Exact(gather=True)),  # 9,000 candidates would be needed
+        (60_000, 6_000, 10, True, Approximate(160 + 1_000)),
+        (60_000, 30_000, 10, True, Approximate(160 + 200)),
+        (60_000, 5_000, 500, True, Exact(gather=True)),  # 60,000 candidates would be needed
         (60_000, 20_000, 10, False, Exact(gather=False)),
         (60_000, 15_000, 10, False, Exact(gather=True)),
         (10, 0, 10, False, Exact(gather=True)),

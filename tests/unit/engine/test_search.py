@@ -120,6 +120,7 @@ def test_an_index_that_yields_too_little_is_asked_for_more_then_left() -> None:
     # The part is too small for its index to be asked under such a filter; it would take 8,000 records.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chromalith.engine.plan.EXACT_ROWS_MAX", 100)
+        patch.setattr("chromalith.engine.plan.OVERFETCH", 1.5)  # the first search must leave room for a second
         found = search([records], QUERIES, 10, "l2", where=where)
     assert len(index.asked) > 1
     assert index.asked == sorted(set(index.asked)), "more each time"
