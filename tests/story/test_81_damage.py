@@ -11,6 +11,7 @@ from tests.worlds import World, altered, keys, merging, vectors
 from chromalith.compaction.verify import verify
 from chromalith.errors import ChromalithError, Corrupt, Invalid
 from chromalith.model import layout
+from chromalith.model.manifest import FORMAT
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "cut": lambda body: body[: len(body) * 2 // 3],
@@ -127,7 +128,7 @@ def test_a_manifest_of_a_newer_format_is_not_corrupt() -> None:
         world.compact()
         world.upsert("b", 2)
         key = world.current().key
-        body = json.loads(world.store.get(key).body) | {"format": 2, "segments": "who knows"}
+        body = json.loads(world.store.get(key).body) | {"format": FORMAT + 1, "segments": "who knows"}
         world.store.put(key, json.dumps(body).encode())
         before = keys(world.store)
         for act in (world.view, world.compact, lambda: verify(world.store, world.cid)):

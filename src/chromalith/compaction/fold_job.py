@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from chromalith.clock import Clock
 from chromalith.compaction.lookup import SegmentLookup
+from chromalith.compaction.next_version import child_of
 from chromalith.compaction.segment_reader import read_deletes
 from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.coord.pointer import Current
@@ -30,8 +31,8 @@ from chromalith.model import layout
 from chromalith.model.checksum import Digests, Setsum
 from chromalith.model.delta import Delta, decode_delta
 from chromalith.model.fold import fold, needs_record, touched
-from chromalith.model.folded import FoldedSet, State
-from chromalith.model.ids import WRITE_ID_DIGITS, DeltaId, JobId
+from chromalith.model.folded import State
+from chromalith.model.ids import JobId
 from chromalith.model.invariants import Change
 from chromalith.model.manifest import Manifest, Quarantined, Segment
 from chromalith.model.operation import Operations
@@ -39,8 +40,6 @@ from chromalith.model.order import Listed
 from chromalith.model.record import Record, Stored
 from chromalith.model.segment import digests, segment_table
 from chromalith.store.port import Store
-
-SETTLED_AFTER_US = 120_000_000  # twice the sweep's grace of folded deltas: nothing asks any more when such a version was published
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,29 +226,6 @@ class FoldJob:
                 continue
             deletes = self.writer.deletes(parent.version, segment.id, rows)
             yield replace(segment, deletes=deletes, content=segment.content - content, embedding=segment.embedding - embedding)
-
-
-def child_of(current: Current, clock: Clock, kind: str, date_us: int, listed: Sequence[DeltaId] | None) -> Manifest:
-    """The next version of ``current``, the same but for its name, its date, and a tidied folded set.
-
-    ``listed``, if given, are all deltas that a LIST begun after ``date_us`` showed: only then may entries expire.
-    """
-    parent = current.manifest
-    published = (*parent.published, (parent.version, current.pointer.modified_us))
-    settled = max((version for version, at_us in published if at_us <= date_us - SETTLED_AFTER_US), default=0)
-    folded: FoldedSet = parent.folded.settle(settled) if settled else parent.folded
-    if listed is not None:
-        folded = folded.expire(date_us=date_us, listed=listed)
-    return replace(
-        parent,
-        version=parent.version + 1,
-        parent=parent.key,
-        write_id=clock.random_hex(WRITE_ID_DIGITS),
-        kind=kind,
-        created_us=date_us,
-        folded=folded,
-        published=tuple(item for item in published if item[0] > settled),
-    )
 
 
 def _stacked(hashes: Sequence[bytes]) -> Digests:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chromalith.clock import Clock
-from chromalith.compaction.fold_job import child_of
+from chromalith.compaction.next_version import child_of
 from chromalith.compaction.segment_reader import checked_body, read_deletes
 from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.coord.pointer import Current

@@ -1,7 +1,9 @@
 """The published versions of a collection: which manifests are in the chain of the current one.
 
 A lost race leaves a manifest that nothing names, with the version of the one that won. So a listing of manifests is not the history:
-where two have the same version, the next version's ``parent`` says which of them was published.
+where two have the same version, the next version's ``parent`` says which of them was published. From the horizon on
+nothing published is ever swept, so the chain has no gap there; below it only tags say what was published
+(:mod:`chromalith.coord.tags`): a sweep may have stopped half-way, between a published manifest and its rivals.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from chromalith.store.port import Store
 
 
 def published_keys(store: Store, cid: CollectionId) -> dict[int, str]:
-    """The manifests of the published versions that are still stored, by version, newest first.
+    """The manifests of the published versions from the horizon on, by version, newest first.
 
     One LIST, the pointer and its manifest, and one GET more for each version that has rivals.
     """
@@ -30,10 +32,10 @@ def published_keys(store: Store, cid: CollectionId) -> dict[int, str]:
     current = read_current(store, cid).manifest
     chain = {current.version: current.key}
     child: Manifest | None = current
-    for version in range(current.version - 1, -1, -1):
+    for version in range(current.version - 1, current.horizon - 1, -1):
         keys = by_version.get(version, [])
         if not keys:
-            break  # swept; so is everything before it, or only tagged versions are left
+            break  # a listing that a sweep with a higher horizon overtook
         if child is None and len(keys) > 1:
             child = read_manifest(store, chain[version + 1])
         key = child.parent if child is not None else keys[0]

@@ -141,14 +141,20 @@ def pointer_body(manifest: Manifest) -> bytes:
     return f"{manifest.key}\n{manifest.write_id}\n".encode()
 
 
-def publish(store: Store, clock: Clock, parent: Current, child: Manifest, change: Change) -> Ending:
+def publish(
+    store: Store, clock: Clock, parent: Current, child: Manifest, change: Change, *, restored: Manifest | None = None
+) -> Ending:
     """Make ``child`` the current version if ``parent`` still is. See the module's docstring for the order and the
     endings.
+
+    ``restored``: for a restore, the retained version whose objects it names again. They are older than the boundary may be; the
+    caller has seen, after it read ``parent``, that the version is retained (:mod:`chromalith.compaction.restore`).
 
     Raises ``Bug`` before anything is written if ``child`` breaks an invariant.
     """
     check_publish(parent.manifest, child, change)
-    if any(job.base < parent.manifest.boundary for job in _added(parent.manifest, child)):
+    known = _named(parent.manifest) | (_named(restored) if restored is not None else set())
+    if any(job.base < parent.manifest.boundary for job in _named(child) - known):
         return LostRace()  # without this, a stalled job could name objects that the sweep has deleted as orphans
     try:
         put_resolved(store, child.key, encode_manifest(child), Absent(), clock=clock)
@@ -164,14 +170,12 @@ def publish(store: Store, clock: Clock, parent: Current, child: Manifest, change
     return Published(child)
 
 
-def _added(parent: Manifest, child: Manifest) -> set[JobId]:
-    """The objects that ``child`` names and ``parent`` does not."""
-
-    def named(manifest: Manifest) -> set[JobId]:
-        deletes = {segment.deletes.id for segment in manifest.segments if segment.deletes is not None}
-        return deletes | {segment.id for segment in manifest.segments}
-
-    return named(child) - named(parent)
+def _named(manifest: Manifest) -> set[JobId]:
+    """The objects that a version names, by the jobs that wrote them."""
+    named = {segment.id for segment in manifest.segments}
+    named |= {segment.deletes.id for segment in manifest.segments if segment.deletes is not None}
+    named |= {part.id for part in manifest.folded_parts} | {each.id for each in manifest.aside}
+    return named | ({manifest.buckets.id} if manifest.buckets is not None else set())
 
 
 def _look(store: Store, child: Manifest) -> Ending:

@@ -18,6 +18,10 @@ SNAPSHOT_ROOT = "snapshot/"
 COLLECTION_ROOT = "collection/"
 CATALOG_ROOT = "catalog/"
 PROBE_ROOT = "probe/"
+FOLDED_ROOT = "folded/"
+TAG_ROOT = "tag/"
+LEASE_ROOT = "lease/"
+QUARANTINE_ROOT = "quarantine/"
 
 RECORDS_FILE = "records.parquet"
 IDS_FILE = "ids.parquet"
@@ -100,8 +104,54 @@ def deletes_key(cid: CollectionId, segment: JobId, deletes: JobId) -> str:
     return f"{segment_prefix(cid)}{segment}/deletes/{deletes}.parquet"
 
 
+def folded_prefix(cid: CollectionId) -> str:
+    return f"{FOLDED_ROOT}{cid}/"
+
+
+def folded_key(cid: CollectionId, part: JobId) -> str:
+    """An older part of the folded set."""
+    return f"{folded_prefix(cid)}{part}.parquet"
+
+
+def buckets_prefix(cid: CollectionId) -> str:
+    return f"{snapshot_prefix(cid)}buckets/"
+
+
+def buckets_key(cid: CollectionId, buckets: JobId) -> str:
+    """The checksums of a version by bucket of hashed id."""
+    return f"{buckets_prefix(cid)}{buckets}.bin"
+
+
+def tag_prefix(cid: CollectionId) -> str:
+    return f"{TAG_ROOT}{cid}/"
+
+
+def tag_key(cid: CollectionId, name: str) -> str:
+    return f"{tag_prefix(cid)}{h(name)}.json"
+
+
+def aside_root(cid: CollectionId) -> str:
+    return f"{QUARANTINE_ROOT}{cid}/aside/"
+
+
+def aside_prefix(cid: CollectionId, restore: JobId) -> str:
+    """Where one restore keeps the deltas that it set aside."""
+    return f"{aside_root(cid)}{restore}/"
+
+
+def aside_key(cid: CollectionId, restore: JobId, position: int, delta: DeltaId) -> str:
+    """A delta set aside; ``position`` is its place in the order, which a copy's own timestamp does not keep."""
+    return f"{aside_prefix(cid, restore)}{position:08d}-{delta}.parquet"
+
+
 def lease_key(cid: CollectionId) -> str:
-    return f"lease/{cid}.json"
+    """The lease of folds."""
+    return f"{LEASE_ROOT}{cid}.json"
+
+
+def merge_lease_key(cid: CollectionId) -> str:
+    """The lease of merges: a long merge must not keep others from folding."""
+    return f"{LEASE_ROOT}{cid}.merge.json"
 
 
 def stock_prefix(cid: CollectionId, version: int) -> str:

@@ -15,9 +15,10 @@ from chromalith.errors import Corrupt, Invalid
 from chromalith.model.checksum import Setsum
 from chromalith.model.folded import FoldedSet
 from chromalith.model.ids import CollectionId, JobId
-from chromalith.model.layout import deletes_key, index_file, manifest_key, segment_file_key
+from chromalith.model.layout import buckets_key, deletes_key, folded_key, index_file, manifest_key, segment_file_key
 
-FORMAT = 1
+FORMAT = 2
+"""1: without ``folded_parts``, ``aside`` and ``buckets`` (it is still read: they are empty then)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,41 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True)
+class FoldedPartRef:
+    """An older part of the folded set, in an immutable object of its own (:mod:`chromalith.model.folded`).
+
+    Attributes:
+        id: its name; ``id.base`` is the version that the job read which wrote it.
+        intervals: how many it holds.
+        version: the latest version that folded any of its deltas: what the prompt sweep measures its grace by.
+        day: the latest day (since 1970, the store's date) of a fold in it: the whole part may expire 30 days later.
+        file: its size and hash.
+    """
+
+    id: JobId
+    intervals: int
+    version: int
+    day: int
+    file: FileRef
+
+
+@dataclass(frozen=True, slots=True)
+class AsideRef:
+    """What one restore set aside: copies under ``quarantine/<cid>/aside/<id>/``, kept until they are dropped on purpose."""
+
+    id: JobId
+    deltas: int
+
+
+@dataclass(frozen=True, slots=True)
+class BucketsRef:
+    """The sidecar with the checksums of all live records by bucket of hashed id, so that two sides that differ find where."""
+
+    id: JobId
+    file: FileRef
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """One version of a collection.
 
@@ -122,6 +158,9 @@ class Manifest:
         next_seq: the sequence number of the next insertion.
         dimension: of the embeddings, ``None`` while there are none.
         content, embedding: checksums of all live records.
+        folded: the recent part of the folded set; the older ones are in ``folded_parts``, oldest first.
+        aside: the restores whose set-aside deltas are kept.
+        buckets: the sidecar of checksums by bucket; ``None`` for a version without segments, or of format 1.
         published: when recent versions were published, as (version, the store's time of their pointer): what the prompt
             sweep measures its grace by. Ascending, the parent last.
     """
@@ -142,6 +181,9 @@ class Manifest:
     quarantined: tuple[Quarantined, ...] = ()
     folded: FoldedSet = field(default_factory=FoldedSet)
     published: tuple[tuple[int, int], ...] = ()
+    folded_parts: tuple[FoldedPartRef, ...] = ()
+    aside: tuple[AsideRef, ...] = ()
+    buckets: BucketsRef | None = None
 
     @property
     def key(self) -> str:
@@ -154,8 +196,18 @@ class Manifest:
 
     @property
     def bytes(self) -> int:
-        """The size of all objects that this version needs."""
+        """The size of its segments' objects."""
         return sum(segment.bytes for segment in self.segments)
+
+    @property
+    def objects(self) -> dict[str, FileRef]:
+        """Every object that this version needs, by key; the manifest itself and deltas that were set aside are not among them."""
+        cid = self.collection
+        named = {key: file for segment in self.segments for key, file in segment.objects(cid).items()}
+        named |= {folded_key(cid, part.id): part.file for part in self.folded_parts}
+        if self.buckets is not None:
+            named[buckets_key(cid, self.buckets.id)] = self.buckets.file
+        return named
 
 
 def _canonical(value: object) -> bytes:
@@ -221,6 +273,12 @@ def encode_manifest(manifest: Manifest) -> bytes:
         "quarantined": [{"delta": q.delta, "reason": q.reason} for q in manifest.quarantined],
         "folded": manifest.folded.to_json(),
         "published": [list(item) for item in manifest.published],
+        "folded_parts": [
+            {"id": str(part.id), "intervals": part.intervals, "version": part.version, "day": part.day, "file": _file(part.file)}
+            for part in manifest.folded_parts
+        ],
+        "aside": [{"id": str(each.id), "deltas": each.deltas} for each in manifest.aside],
+        "buckets": manifest.buckets and {"id": str(manifest.buckets.id), "file": _file(manifest.buckets.file)},
     }
     return _canonical({**value, "sha256": hashlib.sha256(_canonical(value)).hexdigest()})
 
@@ -237,6 +295,7 @@ def decode_manifest(body: bytes, key: str) -> Manifest:
         raise Invalid(f"a manifest has a newer format key={key} format={version} known={FORMAT}", hint="upgrade chromalith on this machine")
     if hashlib.sha256(_canonical(value)).hexdigest() != stated:
         raise Corrupt(f"a manifest was altered key={key}", hint="`chromalith snapshot list` shows the versions that are whole")
+    buckets = value.get("buckets")
     return Manifest(
         collection=CollectionId(value["collection"]),
         version=value["version"],
@@ -254,4 +313,10 @@ def decode_manifest(body: bytes, key: str) -> Manifest:
         quarantined=tuple(Quarantined(**q) for q in value["quarantined"]),
         folded=FoldedSet.from_json(value["folded"]),
         published=tuple((v, us) for v, us in value["published"]),
+        folded_parts=tuple(
+            FoldedPartRef(JobId.parse(part["id"]), part["intervals"], part["version"], part["day"], FileRef(**part["file"]))
+            for part in value.get("folded_parts", ())
+        ),
+        aside=tuple(AsideRef(JobId.parse(each["id"]), each["deltas"]) for each in value.get("aside", ())),
+        buckets=buckets and BucketsRef(JobId.parse(buckets["id"]), FileRef(**buckets["file"])),
     )
