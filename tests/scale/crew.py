@@ -82,6 +82,25 @@ def write(job: Job, number: int, results: Any) -> None:
     session.close()
 
 
+def load(job: Job, number: int, ready: Any, go: Any, seconds: float, results: Any) -> None:
+    """Write calls for ``seconds``, all writers at once; tell how long each took to be acknowledged, in seconds."""
+    session = job.opened()
+    session.collections.get(job.collection)
+    random = np.random.default_rng(number)
+    took: list[float] = []
+    ready.release()
+    go.wait()
+    stop = SYSTEM_CLOCK.monotonic_s() + seconds
+    while SYSTEM_CLOCK.monotonic_s() < stop:
+        ids = ids_of(number, len(took), job.rows)
+        vectors = random.standard_normal((job.rows, DIMENSION)).astype(np.float32)
+        began = SYSTEM_CLOCK.monotonic_s()
+        session.writer.write(job.collection, "upsert", ids, vectors, documents=[f"text of {i}" for i in ids])
+        took.append(SYSTEM_CLOCK.monotonic_s() - began)
+    results.put((number, took))
+    session.close()
+
+
 def compact_until(job: Job, stop: Any, results: Any) -> None:
     """Fold and merge all the time; tell how many versions were published, and what went wrong."""
     session = job.opened()
