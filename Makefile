@@ -8,6 +8,8 @@ TESTS ?= tests
 PYTEST_ARGS ?=
 SUITE_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_ARGS ?=
+SIMULATE_ARGS ?=
 UPGRADE ?=
 
 VENV := .venv/bin
@@ -16,7 +18,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 
 .DEFAULT_GOAL := help
 # `make test` takes the short form of Chroma's suite; the long one takes half an hour.
-.PHONY: help demo test test-python test-chroma test-chroma-short scale load chaos lint types format bench docs lock env env-chroma clean
+.PHONY: help demo test test-python test-chroma test-chroma-short scale load chaos simulate fuzz lint types format bench docs lock env env-chroma clean
 
 help:  ## list the targets (this is the default)
 	@echo 'usage: make TARGET'
@@ -48,6 +50,12 @@ chaos: env  ## processes killed 300 times and the server 10 times, on a real S3 
 
 scale: env  ## sixteen writer processes on a real S3 server, at full size: two minutes
 	$(VENV)/python -m pytest -s -m slow tests/scale/test_many_writers.py
+
+simulate: env  ## whole histories with faults, from fresh seeds, until stopped; SIMULATE_ARGS="--minutes 10"
+	$(VENV)/python -m chromalith.testing.simulator $(SIMULATE_ARGS)
+
+fuzz: env  ## bad bytes for every decoder, ten minutes; FUZZ_ARGS="--seconds 3600 --target delta"
+	$(VENV)/python -m tests.fuzz.run $(FUZZ_ARGS)
 
 lint: env  ## style, formatting of scripts, and the layers
 	$(VENV)/ruff check

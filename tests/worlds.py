@@ -39,7 +39,7 @@ class World:
 
     Args:
         remote: whether the shared store is as a remote one (:class:`Settling`), and not only a memory store.
-        settings: of compactors; without merges when left out.
+        settings: of compactors; without merges and leases when left out (a crashed one must not keep the next from going on).
     """
 
     def __init__(
@@ -49,7 +49,8 @@ class World:
         self.store: Store = MemoryStore(self.clock)
         if remote:
             self.store = Settling(self.store)
-        self.settings = settings or CompactionSettings(merge=MergePolicy(fan_in=64, rows_floor=NEVER, deleted_fraction_max=1))
+        never = MergePolicy(fan_in=64, rows_floor=NEVER, deleted_fraction_max=1)
+        self.settings = settings or CompactionSettings(merge=never, lease=False)
         self.catalog = Catalog(self.store, self.clock)
         self.space = space
         self.cid = self.create()
@@ -120,8 +121,8 @@ def documents(view: View) -> dict[str, str | None]:
 
 
 def merging(**settings: Any) -> CompactionSettings:
-    """Settings that merge at every opportunity."""
-    return CompactionSettings(**({"merge": MergePolicy(fan_in=2, rows_floor=NEVER)} | settings))
+    """Settings that merge at every opportunity, without leases."""
+    return CompactionSettings(**({"merge": MergePolicy(fan_in=2, rows_floor=NEVER), "lease": False} | settings))
 
 
 def keys(store: Store, prefix: str = "", suffix: str = "") -> list[str]:

@@ -22,6 +22,7 @@ from chromalith.errors import (
 if TYPE_CHECKING:
     from chromalith.client.client import Client
     from chromalith.compaction.compactor import CompactionSettings, Outcome
+    from chromalith.compaction.sweep import SweepOutcome
     from chromalith.guide import (
         get_latest_snapshot,
         produce_embedding_delta,
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     )
     from chromalith.read.reader import ReadLevel
     from chromalith.read.view import Records, View
-    from chromalith.wiring import Reader, Writer, compact
+    from chromalith.restoring import rollback
+    from chromalith.sweeping import sweep
+    from chromalith.wiring import Reader, Writer, compact, last_token, wait_for
     from chromalith.write.writer import Receipt
 
 __version__ = version("chromalith")
@@ -40,11 +43,16 @@ __all__ = [
     "Writer",
     "Reader",
     "compact",
+    "sweep",
+    "rollback",
+    "wait_for",
+    "last_token",
     "ReadLevel",
     "Receipt",
     "Records",
     "View",
     "Outcome",
+    "SweepOutcome",
     "CompactionSettings",
     "produce_embedding_delta",
     "query_chromadb_snapshot",
@@ -72,8 +80,13 @@ _ON_USE = {
     "Receipt": "chromalith.write.writer",
     "Records": "chromalith.read.view",
     "View": "chromalith.read.view",
+    "SweepOutcome": "chromalith.compaction.sweep",
     "Writer": "chromalith.wiring",
     "compact": "chromalith.wiring",
+    "sweep": "chromalith.sweeping",
+    "rollback": "chromalith.restoring",
+    "last_token": "chromalith.wiring",
+    "wait_for": "chromalith.wiring",
     "get_latest_snapshot": "chromalith.guide",
     "produce_embedding_delta": "chromalith.guide",
     "query_chromadb_snapshot": "chromalith.guide",

@@ -102,3 +102,6 @@ class ManualClock:
 
 
 SYSTEM_CLOCK = SystemClock()
+
+Chance = random.Random
+"""Chance that a seed decides, for tests and simulations: the same seed gives the same draws, in every process."""

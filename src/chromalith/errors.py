@@ -78,9 +78,18 @@ class Invalid(ChromalithError, ValueError):
 
 
 class Corrupt(ChromalithError):
-    """Bytes break their checksum or their format: stop, a person must look."""
+    """Bytes break their checksum or their format: stop, a person must look.
+
+    Args:
+        message, hint: as of every error.
+        key: the damaged or missing object, where it is one that a manifest names: then it can be said which version is whole without it.
+    """
 
     kind = Kind.CORRUPT
+
+    def __init__(self, message: str, *, hint: str | None = None, key: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.key = key
 
 
 class Bug(ChromalithError, AssertionError):

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chromalith.engine.index import INDEX_THRESHOLD
 from chromalith.errors import Invalid
+from chromalith.model.retention import JOB_GRACE_S, KEEP_AGE_S, KEEP_VERSIONS
 from chromalith.store.cache import SIZE_BYTES_MAX
 
 
@@ -28,6 +29,9 @@ class Settings(BaseSettings):
     cache_bytes_max: int = Field(default=SIZE_BYTES_MAX, ge=0, description="size of the cache, bytes")
     index_threshold: int = Field(default=INDEX_THRESHOLD, ge=1, description="rows at which a segment gets a vector index")
     embed: str | None = Field(default=None, description="what embeds texts: module:function, list of strings to float32 (n, dim)")
+    keep_versions: int = Field(default=KEEP_VERSIONS, ge=1, description="a sweep keeps at least this many of the newest versions")
+    keep_age_s: float = Field(default=KEEP_AGE_S, ge=0, description="a sweep keeps every state of the last this many seconds")
+    job_grace_s: float = Field(default=JOB_GRACE_S, ge=0, description="a sweep may discard a fold or merge that takes longer")
     debug: bool = Field(default=False, description="print the traceback of an error too")
     stock_snapshot: bool = Field(default=False, description="publish a stock Chroma directory beside each version")
 

@@ -15,9 +15,11 @@ from tests.chaos import story
 
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.compaction.compactor import CompactionSettings
+from chromalith.compaction.sweep import run_sweep
 from chromalith.errors import Conflict, LeaseHeld, Unavailable, Unknown
 from chromalith.model.ids import CollectionId
 from chromalith.model.plan import MergePolicy
+from chromalith.model.retention import Retention
 from chromalith.session import Session
 from chromalith.store.url import open_store
 
@@ -47,7 +49,8 @@ class Plan:
         return Path(self.folder) / "stop"
 
 
-SETTINGS = CompactionSettings(merge=MergePolicy(fan_in=4, rows_floor=20), fold_deltas_max=50)
+RETENTION = Retention(keep_versions=3, keep_age_s=0, job_grace_s=20)
+SETTINGS = CompactionSettings(merge=MergePolicy(fan_in=4, rows_floor=20), fold_deltas_max=500, lease_s=6)
 
 
 def run(plan: Plan, role: str, number: int) -> None:
@@ -95,7 +98,7 @@ def write(plan: Plan, number: int) -> None:
             continue
         note(journal, f"A {current}")
         acknowledged = current
-        SYSTEM_CLOCK.sleep(0.05)
+        SYSTEM_CLOCK.sleep(0.25)
     note(journal, "stopped")
 
 
@@ -131,7 +134,7 @@ def sweep(plan: Plan, number: int) -> None:
 
 def sweep_once(session: Session, cid: CollectionId) -> int:
     """One sweep; how many objects it deleted."""
-    return 0  # TODO
+    return len(run_sweep(session.store, session.clock, cid, RETENTION).garbage)
 
 
 def read(plan: Plan, number: int) -> None:

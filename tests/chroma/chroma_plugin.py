@@ -5,7 +5,8 @@
 2. The default embedding function, which downloads a model, becomes a hash of the text: the suite runs offline.
 3. One check inside Chroma's state machines looks into the SQLite file of a persistent collection and counts the rows of
    its queue. There is no such file, so that check does nothing; the rest of these tests stays (``STOCK_INTERNALS``).
-4. Every outcome goes, with its reason, to the JSON file that ``CHROMALITH_SUITE_REPORT`` names; ``run.py`` compares it.
+4. Chroma's tests of forks, which it skips without a cluster, run on ours (``CLUSTER_ONLY``).
+5. Every outcome goes, with its reason, to the JSON file that ``CHROMALITH_SUITE_REPORT`` names; ``run.py`` compares it.
 
 The module is also loaded in processes that the tests start (see ``startup/sitecustomize.py``), where only 1 and 2 apply.
 """
@@ -93,6 +94,17 @@ STOCK_INTERNALS = ("log_size_below_max",)
 
 def pytest_configure(config: Any) -> None:
     install()
+
+
+CLUSTER_ONLY = ("test_fork_count_api.py", "test_fork.py")
+"""Files of tests that Chroma runs on its cluster only, about what we have on any store."""
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Take away the condition of a cluster, and no other."""
+    for item in items:
+        if SUITE == "ours" and item.path.name in CLUSTER_ONLY:
+            item.own_markers = [each for each in item.own_markers if "Kubernetes" not in str(each.kwargs.get("reason"))]
 
 
 def pytest_collection_finish(session: Any) -> None:

@@ -46,6 +46,7 @@ FULL = (
     ("property/test_add.py",),
     ("property/test_collections.py", "property/test_schema.py"),
     ("property/test_collections_with_database_tenant.py", "test_multithreaded.py"),
+    ("property/test_fork.py",),
 )
 """Not run: what tests other engines (``distributed``, ``segment``, ``db``, ``auth``), functions of Chroma's that have no
 client in them (``ef``, ``utils``, ``data_loader``), and ``test_cross_version_persist``, which installs old releases."""

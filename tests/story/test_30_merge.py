@@ -137,6 +137,7 @@ def test_a_merge_is_abandoned_when_its_dead_rows_live_again() -> None:
                 segments=whole.segments,
                 content=whole.content,
                 embedding=whole.embedding,
+                buckets=whole.buckets,
             )
             change = Change(
                 live=whole.live - current.manifest.live,

@@ -39,6 +39,10 @@ def object_of(world: World, which: str) -> str:
         return world.current().key
     if which == "pointer":
         return layout.pointer_key(world.cid)
+    if which == "buckets":
+        buckets = world.current().buckets
+        assert buckets is not None
+        return layout.buckets_key(world.cid, buckets.id)
     segment = str(world.current().segments[0].id)
     (key,) = [key for key in keys(world.store, layout.SEGMENT_ROOT) if segment in key and which in key]
     return key
@@ -48,7 +52,7 @@ OBJECTS = ["manifest", "pointer", "records.parquet", "ids.parquet", "index.", "d
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("which", OBJECTS)
+@pytest.mark.parametrize("which", [*OBJECTS, "buckets"])
 def test_verify_finds_any_damage(which: str, damage: str) -> None:
     """Any change to any object that the current version names is found, and the object is named."""
     with prepared() as world:
@@ -99,7 +103,7 @@ def undamaged() -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("which", OBJECTS)
+@pytest.mark.parametrize("which", [*OBJECTS, "buckets"])
 def test_no_compaction_builds_on_damage(which: str, damage: str, undamaged: tuple[object, ...]) -> None:
     """A compaction that meets the damage says ``Corrupt`` with the key; one that does not need those bytes is right; nothing of the
     damage is ever in a version."""
@@ -113,7 +117,7 @@ def test_no_compaction_builds_on_damage(which: str, damage: str, undamaged: tupl
         except Corrupt as error:
             assert key in str(error)
         else:
-            assert which not in ("manifest", "deletes/")
+            assert which not in ("manifest", "deletes/", "buckets")
             assert damage in ("longer", "a bit in the middle") or which == "index."
         world.store.put(key, whole)
         world.compact()

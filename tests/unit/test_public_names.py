@@ -10,7 +10,8 @@ import pytest
 import chromalith
 
 PUBLIC = {
-    "Client", "Writer", "Reader", "compact", "ReadLevel", "Receipt", "Records", "View", "Outcome", "CompactionSettings",
+    "Client", "Writer", "Reader", "compact", "sweep", "rollback", "SweepOutcome", "wait_for", "last_token", "ReadLevel", "Receipt",
+    "Records", "View", "Outcome", "CompactionSettings",
     "produce_embedding_delta", "query_chromadb_snapshot", "query_snapshot_count", "get_latest_snapshot",
     "ChromalithError", "Conflict", "LeaseHeld", "Unknown", "Unavailable", "NotFound", "Invalid", "Corrupt", "Bug", "__version__",
 }  # fmt: skip

@@ -13,7 +13,20 @@ from typing import Annotated
 
 import typer
 
-from chromalith.cli import collections, compaction, configuration, demo, records, snapshots, transfer
+from chromalith.cli import (
+    collections,
+    compaction,
+    configuration,
+    deltas,
+    demo,
+    doctor,
+    lock,
+    records,
+    snapshots,
+    sweep,
+    transfer,
+    verify,
+)
 from chromalith.cli.failures import DONE, INTERRUPTED, USAGE, report
 from chromalith.cli.invocation import accept_shared
 
@@ -45,7 +58,7 @@ def _root(
 
 
 accept_shared(app, _root)
-for part in (demo, transfer, collections, records, compaction, snapshots, configuration):
+for part in (demo, transfer, collections, records, compaction, snapshots, deltas, sweep, lock, verify, doctor, configuration):
     part.declare(app)
 
 

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from chromalith.cli.invocation import Invocation, accept_shared, command
-from chromalith.cli.output import moment, shown
+from chromalith.cli.moments import At, moment_of
+from chromalith.cli.output import moment, shown, size
+from chromalith.compaction.fork import Forked, ForkPlan, plan_fork
 from chromalith.coord.catalog import Named
 from chromalith.errors import Conflict, Invalid, NotFound
 from chromalith.wiring import Writer
@@ -32,7 +34,7 @@ def described(named: Named) -> dict[str, Any]:
 def declare(app: typer.Typer) -> None:
     """Add ``collections`` to the command line."""
     group = typer.Typer(
-        no_args_is_help=True, help="List, show, create and delete collections.", rich_markup_mode="rich"
+        no_args_is_help=True, help="List, show, create, fork and delete collections.", rich_markup_mode="rich"
     )
     accept_shared(group, _group)
     _declare_reads(group)
@@ -41,7 +43,7 @@ def declare(app: typer.Typer) -> None:
 
 
 def _group() -> None:
-    """List, show, create and delete collections."""
+    """List, show, create, fork and delete collections."""
 
 
 def _declare_reads(group: typer.Typer) -> None:
@@ -114,6 +116,8 @@ def _declare_changes(group: typer.Typer) -> None:
             lambda: run.output.line(f"{result} {name} id={named.collection.id}"),
         )
 
+    _declare_fork(group)
+
     @command(group, "delete")
     def delete(
         run: Invocation,
@@ -138,6 +142,76 @@ def _declare_changes(group: typer.Typer) -> None:
         if hint:
             run.output.say(f"nothing has this name; {hint}")
         run.output.data({"result": result, "name": name}, lambda: run.output.line(f"{result} {name}"))
+
+
+def _declare_fork(group: typer.Typer) -> None:
+    @command(group, "fork")
+    def fork(
+        run: Invocation,
+        name: Annotated[str, typer.Argument(help="The collection to fork.")],
+        new: Annotated[str, typer.Argument(help="The new collection's name.")],
+        at: At = None,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be copied, and write nothing.")] = False,
+    ) -> None:
+        r"""Make a new collection with the records of another one, by copies inside the store. Neither sees the other's writes afterwards.
+
+        \b
+        Example:
+          chromalith collections fork words words-try --dry-run
+          chromalith collections fork words words-2024 --at 12
+        """
+        with run.session() as session, run.output.progress("copying") as advance:
+            source = run.find(session, name).collection.id
+            when = None if at is None else moment_of(session, source, at)
+            session.catalog.check_free(run.tenant, run.database, new)
+            told = 0
+
+            def progress(done: int, total: int) -> None:
+                nonlocal told
+                advance(by=done - told, total=total, text="bytes copied")
+                told = done
+
+            if dry_run:
+                found = _planned(plan_fork(session.store, source, when))
+            else:
+                found = _made(session.fork(source, (run.tenant, run.database, new), at=when, progress=progress))
+        found = {**found, "from": name, "collection": new}
+
+        def human() -> None:
+            run.output.line(
+                f"{found['result']} {name} version {found['version']} to {new}: {found['objects']} objects,"
+                f" {size(found['bytes'])} copied, {found['deltas']} deltas taken over"
+            )
+            if found["quarantined"]:
+                run.output.say(f"{found['quarantined']} quarantined deltas of {name} are not in the fork: they cannot be read")
+
+        run.output.data(found, human)
+
+
+def _planned(plan: ForkPlan) -> dict[str, Any]:
+    return {
+        "result": "would_fork",
+        "id": None,
+        "version": plan.manifest.version,
+        "objects": len(plan.objects),
+        "bytes": plan.bytes,
+        "deltas": len(plan.pending),
+        "operations": None,
+        "quarantined": len(plan.manifest.quarantined),
+    }
+
+
+def _made(made: Forked) -> dict[str, Any]:
+    return {
+        "result": "forked",
+        "id": made.named.collection.id,
+        "version": made.version,
+        "objects": made.objects,
+        "bytes": made.bytes,
+        "deltas": made.deltas,
+        "operations": made.operations,
+        "quarantined": made.quarantined,
+    }
 
 
 def _ask(count: int, name: str) -> None:

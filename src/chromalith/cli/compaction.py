@@ -13,12 +13,15 @@ from chromalith.cli.output import duration, moment, size
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.compaction.compactor import Outcome
 from chromalith.coord.catalog import Named
+from chromalith.coord.folded_parts import Folded, FoldedParts
+from chromalith.coord.lease import Sightings
 from chromalith.coord.pointer import read_current
 from chromalith.errors import Conflict, Invalid, LeaseHeld, NotFound, Unavailable
 from chromalith.model import layout
 from chromalith.model.ids import CollectionId
-from chromalith.model.order import Listed
+from chromalith.model.order import Listed, pending
 from chromalith.session import Session
+from chromalith.store.cache import Swept
 from chromalith.wiring import compact as compact_once
 
 WATCH_S = 5.0
@@ -42,27 +45,36 @@ def _declare_compact(app: typer.Typer) -> None:
             float,
             typer.Option("--every", min=0.1, metavar="SECONDS", help="With --watch: the time between two rounds."),
         ] = WATCH_S,
+        ignore_lease: Annotated[
+            bool, typer.Option("--ignore-lease", help="Work beside whoever holds a lease; nothing can be lost by it.")
+        ] = False,
     ) -> None:
-        r"""Fold the waiting deltas into segments, and merge segments. Any number of compactors may run at once.
+        r"""Fold the waiting deltas into segments, and merge segments. Any number of compactors may run at once, and share the work.
 
         \b
         Example:
           chromalith compact
           chromalith compact words --watch --every 10
         """
+        if not watch:
+            _round(run, collection, None, ignore_lease)
+            return
+        sightings = Sightings(SYSTEM_CLOCK)  # of all rounds: so that none has to wait to see whether a lease's holder lives
+        said = ""
         while True:
             try:
-                _round(run, collection, quiet=watch)
+                _round(run, collection, sightings, ignore_lease)
+                said = ""
             except (Conflict, LeaseHeld, Unavailable) as error:
-                if not watch:
-                    raise
-                run.output.say(f"trying again in {every:g} s: {error}")
-            if not watch:
-                return
+                if str(error) != said:  # once, not every round for as long as somebody else is at it
+                    said = str(error)
+                    run.output.say(f"trying again every {every:g} s: {error}")
             SYSTEM_CLOCK.sleep(every)
 
 
-def _round(run: Invocation, collection: str | None, *, quiet: bool) -> None:
+def _round(run: Invocation, collection: str | None, sightings: Sightings | None, ignore_lease: bool) -> None:
+    """One round; of a watcher, if it has ``sightings``."""
+
     @once
     def names() -> dict[CollectionId, str]:
         """One request, made only when there is something to tell: a round that finds nothing is one listing of the store."""
@@ -84,13 +96,15 @@ def _round(run: Invocation, collection: str | None, *, quiet: bool) -> None:
                 database=run.database,
                 storage_options=run.storage_options,
                 progress=progress,
+                ignore_lease=ignore_lease,
+                sightings=sightings,
             )
         except NotFound:
             if collection is not None:
                 with run.session() as session:
                     run.find(session, collection)  # says what was probably meant
             raise
-    if quiet and all(outcome.idle for outcome in outcomes):
+    if sightings is not None and all(outcome.idle for outcome in outcomes):
         return  # a watcher says nothing when nothing happened
     found = [_described(outcome, names()) for outcome in outcomes]
     run.output.data({"outcomes": found}, lambda: _tell(run, found))
@@ -98,7 +112,10 @@ def _round(run: Invocation, collection: str | None, *, quiet: bool) -> None:
 
 def _described(outcome: Outcome, names: Mapping[CollectionId, str]) -> dict[str, Any]:
     return {
-        "result": "compacted" if not outcome.idle else "waiting" if outcome.waiting else "already_compacted",
+        "result": "compacted" if not outcome.idle
+        else "held" if outcome.held_by is not None
+        else "waiting" if outcome.waiting
+        else "already_compacted",
         "collection": names.get(outcome.collection),
         "id": outcome.collection,
         "version": outcome.version,
@@ -110,6 +127,7 @@ def _described(outcome: Outcome, names: Mapping[CollectionId, str]) -> dict[str,
         "deltas_waiting": outcome.waiting,
         "quarantined": [{"delta": delta, "reason": reason} for delta, reason in outcome.quarantined],
         "bytes_written": outcome.bytes_written,
+        "held_by": None if outcome.held_by is None else outcome.held_by.owner,
     }
 
 
@@ -120,6 +138,8 @@ def _tell(run: Invocation, outcomes: list[dict[str, Any]]) -> None:
         name = each["collection"] or each["id"]
         if each["result"] == "already_compacted":
             run.output.line(f"already_compacted {name} version {each['version']}")
+        elif each["result"] == "held":
+            run.output.line(f"held {name} version {each['version']}")
         elif each["result"] == "waiting":
             run.output.line(f"waiting {name} version {each['version']}: {each['deltas_waiting']} deltas")
         else:
@@ -128,6 +148,8 @@ def _tell(run: Invocation, outcomes: list[dict[str, Any]]) -> None:
                 f" ({each['operations']:,} operations) folded, {each['segments_merged']} segments merged,"
                 f" {each['deltas_swept']} folded deltas swept, {size(each['bytes_written'])} written"
             )
+        if each["held_by"]:
+            run.output.say(f"part of {name} was left to who holds its lease: {each['held_by']}")
         if each["deltas_waiting"]:
             run.output.say(
                 f"{each['deltas_waiting']} deltas of {name} are too young to be folded: their store's timestamps settle within"
@@ -159,6 +181,8 @@ def _declare_status(app: typer.Typer) -> None:
                 advance(text=each.name)
                 try:
                     found.append(_status(session, each, listed.get(each.collection.id, [])))
+                except Swept as error:
+                    raise Unavailable(f"a sweep overtook the status: {error.message}", hint="ask again") from error
                 except NotFound:
                     continue  # deleted meanwhile
             store = session.store.url
@@ -181,8 +205,7 @@ def _deltas(session: Session, only: CollectionId | None) -> dict[CollectionId, l
 def _status(session: Session, named: Named, listed: list[Listed]) -> dict[str, Any]:
     current = read_current(session.store, named.collection.id)
     manifest = current.manifest
-    quarantined = {each.delta for each in manifest.quarantined}
-    waiting = [each for each in listed if each.id not in manifest.folded and str(each.id) not in quarantined]
+    waiting = pending(listed, Folded(manifest, FoldedParts.from_store(session.store)), {q.delta for q in manifest.quarantined})
     oldest_us = min((each.modified_us for each in waiting), default=None)
     kinds = sorted({segment.index.kind for segment in manifest.segments if segment.index is not None})
     return {

@@ -9,6 +9,7 @@ import traceback
 
 from pydantic import ValidationError
 
+from chromalith.cli.output import printable
 from chromalith.errors import ChromalithError, Invalid, Kind
 
 DONE, FAILED, USAGE, TRY_AGAIN, DIFFERENCES, CORRUPT = range(6)
@@ -76,4 +77,4 @@ def _system(error: OSError) -> ChromalithError:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split()).removesuffix(".")
+    return " ".join(printable(text).split()).removesuffix(".")

@@ -42,7 +42,7 @@ class Output:
 
     def line(self, text: str = "", style: str | None = None) -> None:
         """A line of the answer, for a person."""
-        self._out.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        self._out.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table of the answer; a column of numbers stands to the right."""
@@ -56,7 +56,7 @@ class Output:
 
     def say(self, text: str, style: str | None = None) -> None:
         """Narration: what is happening, for a person, on stderr."""
-        self._err.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        self._err.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, text: str, total: int | None = None) -> Iterator[Callable[..., None]]:
@@ -92,11 +92,16 @@ def _console(file: Any) -> Console:
     return plain if plain.is_terminal else _Console(file=file, width=_NARROW)
 
 
+def printable(text: str) -> str:
+    """``text`` without control characters, line ends excepted: a name may hold some, and a terminal would obey them."""
+    return text if text.isprintable() else "".join(c if c.isprintable() or c in " \n\t" else "�" for c in text)
+
+
 def shown(value: object, length_max: int | None = None) -> str:
     """``value`` on one line, without control characters, cut to ``length_max``; ``–`` for ``None``."""
     if value is None:
         return "–"
-    text = " ".join("".join(c if c.isprintable() or c.isspace() else "�" for c in str(value)).split())
+    text = " ".join(printable(str(value)).split())
     return text if length_max is None or len(text) <= length_max else text[: length_max - 1].rstrip() + "…"
 
 

@@ -13,10 +13,12 @@ import typer
 
 from chromalith.cli.embedding import named, wordllama
 from chromalith.cli.invocation import Invocation, command
+from chromalith.cli.moments import At, manifest_of
 from chromalith.cli.output import Output, shown
 from chromalith.errors import Invalid, NotFound
 from chromalith.guide import EMBED
 from chromalith.read.view import Records, View
+from chromalith.read.waiting import DEFAULT_TIMEOUT_S
 from chromalith.session import Session
 
 INCLUDE = ("documents", "metadatas", "uris", "embeddings")
@@ -45,6 +47,11 @@ Include = Annotated[
         help=f"What to show of each record: names out of {', '.join(INCLUDE)}, with commas.",
     ),
 ]
+After = Annotated[
+    str | None,
+    typer.Option("--after", metavar="TOKEN", help="Wait until the write of this session token is seen; import prints one."),
+]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0, help="With --after: how long at most.")]
 
 
 def declare(app: typer.Typer) -> None:
@@ -56,15 +63,16 @@ def declare(app: typer.Typer) -> None:
 
 def _declare_count(app: typer.Typer) -> None:
     @command(app, "count")
-    def count(run: Invocation, collection: Name) -> None:
+    def count(run: Invocation, collection: Name, after: After = None, timeout: Timeout = DEFAULT_TIMEOUT_S, at: At = None) -> None:
         r"""Count the records of a collection, those not folded yet included.
 
         \b
         Example:
           chromalith count words --store ./store
+          chromalith count words --at before-import
         """
         with run.session() as session:
-            found = _view(run, session, collection).count()
+            found = _view(run, session, collection, after, timeout, at).count()
         run.output.data({"collection": collection, "count": found}, lambda: run.output.line(str(found)))
 
 
@@ -79,6 +87,9 @@ def _declare_get(app: typer.Typer) -> None:
         limit: Annotated[int, typer.Option("--limit", min=0, help="How many records at most.")] = 10,
         offset: Annotated[int, typer.Option("--offset", min=0, help="How many to leave out first.")] = 0,
         include: Include = "documents,metadatas",
+        after: After = None,
+        timeout: Timeout = DEFAULT_TIMEOUT_S,
+        at: At = None,
     ) -> None:
         r"""Show records by id or filter, in the order of their insertion.
 
@@ -86,11 +97,12 @@ def _declare_get(app: typer.Typer) -> None:
         Example:
           chromalith get words --id a --id b
           chromalith get words --where '{"year": {"$gt": 2020}}' --json
+          chromalith get words --id a --at 2026-01-31T12:00:00Z
         """
         columns = _columns(include)
         filters = {"where": _json("--where", where), "where_document": _json("--where-document", where_document)}
         with run.session() as session, run.output.progress("reading"):
-            view = _view(run, session, collection)
+            view = _view(run, session, collection, after, timeout, at)
             found = view.get(ids=id_, limit=limit, offset=offset, include=columns, **filters)
         records = _rows(found)
         run.output.data({"collection": collection, "records": records}, lambda: _print(run.output, records))
@@ -119,6 +131,9 @@ def _declare_query(app: typer.Typer) -> None:
         where: Where = None,
         where_document: WhereDocument = None,
         include: Include = "documents,metadatas",
+        after: After = None,
+        timeout: Timeout = DEFAULT_TIMEOUT_S,
+        at: At = None,
     ) -> None:
         r"""Find the records nearest to a vector, nearest first, among those that pass the filters.
 
@@ -132,7 +147,7 @@ def _declare_query(app: typer.Typer) -> None:
         filters = {"where": _json("--where", where), "where_document": _json("--where-document", where_document)}
         vectors = _vectors(embedding, file, text, embed)
         with run.session() as session, run.output.progress("searching"):
-            view = _view(run, session, collection)
+            view = _view(run, session, collection, after, timeout, at)
             answers = [_rows(each) for each in view.query(vectors, n, include=columns, **filters)]
 
         def human() -> None:
@@ -153,8 +168,12 @@ def _declare_query(app: typer.Typer) -> None:
         )
 
 
-def _view(run: Invocation, session: Session, name: str) -> View:
-    return session.view(run.find(session, name).collection.id)
+def _view(run: Invocation, session: Session, name: str, after: str | None, timeout_s: float, at: str | None) -> View:
+    if at is not None:
+        if after is not None:
+            raise Invalid("an older version does not change: --at and --after exclude each other", hint="leave one of them out")
+        return session.reader.view_of(manifest_of(session, run.find(session, name).collection.id, at))
+    return session.view(run.find(session, name).collection.id, after=after, timeout_s=timeout_s)
 
 
 def _columns(include: str) -> list[str]:

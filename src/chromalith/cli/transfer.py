@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from chromalith.cli.invocation import Invocation, command
+from chromalith.cli.moments import At, manifest_of
 from chromalith.cli.output import size
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.errors import Invalid, NotFound
@@ -97,7 +98,7 @@ def _declare_import(app: typer.Typer) -> None:
         found: list[dict[str, Any]] = [
             {
                 "result": "imported", "collection": each.name, "id": each.collection, "records": each.records, "deltas": each.deltas,
-                "bytes": each.bytes, "seconds": round(each.seconds, 3), "verified": each.verified,
+                "bytes": each.bytes, "seconds": round(each.seconds, 3), "verified": each.verified, "token": each.token,
             }
             for each in reports
         ]  # fmt: skip
@@ -109,6 +110,8 @@ def _declare_import(app: typer.Typer) -> None:
                     f"imported {each['collection']}: {each['records']:,} records in {each['deltas']} deltas,"
                     f" {size(each['bytes'])}, {each['seconds']:.1f} s{checked}"
                 )
+                if each["token"]:
+                    run.output.say(f"whoever must see it can read with --after {each['token']}")
             run.output.say("next: `chromalith compact` folds the deltas into segments")
 
         run.output.data({"imports": found}, human)
@@ -130,13 +133,14 @@ def _declare_export(app: typer.Typer) -> None:
         version: Annotated[
             int | None, typer.Option("--version", min=0, help="An older version; else the newest state.")
         ] = None,
+        at: At = None,
     ) -> None:
         r"""Write a collection to a file, or to a directory that stock Chroma opens. Nothing is locked in.
 
         \b
         Example:
           chromalith export words --to words.parquet
-          chromalith export words --to ./chroma-directory --version 12
+          chromalith export words --to ./chroma-directory --at before-import
           chromalith export --from ./chroma-directory --to s3://my-bucket --prefix snapshot/migration/
         """
         if from_ is not None:
@@ -144,10 +148,12 @@ def _declare_export(app: typer.Typer) -> None:
         elif collection is None:
             raise Invalid("no collection was named", hint="name the one to export; `chromalith collections list` shows them")
         else:
-            _export_collection(run, collection, to, format_, version)
+            if version is not None and at is not None:
+                raise Invalid("--version and --at exclude each other", hint="--at takes the number of a version, too")
+            _export_collection(run, collection, to, format_, at if version is None else str(version))
 
 
-def _export_collection(run: Invocation, collection: str, to: str, format_: Format | None, version: int | None) -> None:
+def _export_collection(run: Invocation, collection: str, to: str, format_: Format | None, at: str | None) -> None:
     suffix = Path(to).suffix
     kind = format_ or _SUFFIXES.get(suffix) or (None if suffix or to.startswith(_STORES) else Format.CHROMA)
     if kind is None:  # a typing error must not become a directory
@@ -157,7 +163,8 @@ def _export_collection(run: Invocation, collection: str, to: str, format_: Forma
         )
     target = _target(kind, Path(to))
     with run.session() as session:
-        run.find(session, collection)
+        cid = run.find(session, collection).collection.id
+        version = None if at is None else manifest_of(session, cid, at).version
         with run.output.progress(f"exporting {collection}") as advance:
             report = export_collection(
                 session, run.tenant, run.database, collection, target, version=version, progress=_progress(advance)

@@ -19,10 +19,12 @@ from chromadb.types import Database, Tenant
 
 from chromalith.client.errors import chroma_errors
 from chromalith.client.stock_rules import Definition, StockRules
+from chromalith.compaction.fork import forks_of
 from chromalith.coord.catalog import Catalog, Named
 from chromalith.coord.collection_object import CollectionObject
 from chromalith.errors import NotFound
 from chromalith.model.ids import CollectionId
+from chromalith.session import Session
 
 NAME_LENGTH_MIN = 3
 """Of a tenant's or database's name, as in Chroma."""
@@ -156,6 +158,21 @@ class CatalogVerbs:
                 )
 
             return self._catalog.modify(key, change)
+
+    def fork(self, session: Session, cid: UUID, new_name: str, tenant: str, database: str) -> CollectionModel:
+        """A new collection with the records of this one, as a default read sees them now."""
+        key = CollectionId(str(cid))
+        taken = f"Collection [{new_name}] already exists"
+        with chroma_errors(missing=f"Collection [{cid}] does not exist", taken=taken):
+            found = self._catalog.lookup_id(tenant, database, key).collection
+            self._rules.modified(_definition(found), new_name, None, None)  # whether it can be a name
+            made = session.fork(key, (tenant, database, new_name))
+        return _model(made.named, tenant, database)
+
+    def fork_count(self, cid: UUID, tenant: str, database: str) -> int:
+        """As Chroma counts: all forks of the lineage, whichever of its collections is asked. Those that were deleted are not counted."""
+        with chroma_errors(missing=f"Collection [{cid}] does not exist"):
+            return len(forks_of(self._catalog, tenant, database, CollectionId(str(cid))))
 
     def stop(self) -> None:
         """Release what the verbs hold."""

@@ -24,9 +24,9 @@ from chromadb.telemetry.product import ProductTelemetryClient
 from overrides import override
 
 from chromalith.client.opened_store import OpenedStore, Pinned
-from chromalith.client.pins import At, check_at
 from chromalith.client.server_api import ChromalithAPI
 from chromalith.client.system import Opener, OpeningSystem
+from chromalith.coord.pins import At, check_at
 from chromalith.errors import Invalid
 from chromalith.read.reader import DEFAULT_STALENESS_S, ReadLevel
 from chromalith.session import Session
@@ -56,7 +56,7 @@ def Client(  # noqa: N802  # the name is Chroma's
             writes only). ``count`` has a parameter of its own for it. A process always sees its own writes.
         max_staleness_s: for the two weaker levels, in seconds.
         cache_dir: where segments are hydrated to; the user's cache directory if not given.
-        at: read older versions, read-only: a moment with a time zone, or versions by collection name.
+        at: read older versions, read-only: a moment with a time zone, a tag, or versions (or tags) by collection name.
         storage_options: credentials and endpoint of a remote store.
         allow_reset: whether ``reset()`` may delete everything in the store.
 

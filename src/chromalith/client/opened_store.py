@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 
-from chromalith.client.pins import At, version_at
 from chromalith.coord.collection_object import CollectionObject
-from chromalith.coord.history import manifest_at
+from chromalith.coord.pins import At, Pins
 from chromalith.errors import Invalid, NotFound
 from chromalith.model import layout
 from chromalith.model.delta import decode_delta
 from chromalith.model.ids import CollectionId, DeltaId
-from chromalith.model.manifest import Manifest
 from chromalith.read.reader import ReadLevel
 from chromalith.read.view import View
 from chromalith.session import Session
@@ -39,33 +36,21 @@ class OpenedStore:
 
     def __init__(self, open_session: Callable[[], Session], *, pinned: Pinned | None = None) -> None:
         self._open_session = open_session
-        self._pinned = pinned
-        self._manifests: dict[CollectionId, Manifest | None] = {}
         self.session = open_session()
+        self._pins = (
+            None
+            if pinned is None
+            else Pins(self.session.store, self.session.catalog, pinned.at, pinned.tenant, pinned.database)
+        )
 
     def view(self, cid: CollectionId, level: ReadLevel | None = None) -> View:
         """The pinned version, else a state at ``level`` or the session's. Raises as ``CollectionReader.view``."""
-        if self._pinned is not None:
-            manifest = self._manifest(cid, self._pinned)
-            if manifest is not None:
-                return self.session.reader.view_of(manifest)
-        return self.session.view(cid, level)
-
-    def _manifest(self, cid: CollectionId, pinned: Pinned) -> Manifest | None:
-        """The pinned version of a collection; ``None`` if it is not pinned. Looked up once."""
-        if cid not in self._manifests:
-            store = self.session.store
-            if isinstance(pinned.at, datetime):
-                self._manifests[cid] = version_at(store, cid, pinned.at)
-            else:
-                name = self.session.catalog.lookup_id(pinned.tenant, pinned.database, cid).name
-                version = pinned.at.get(name)
-                self._manifests[cid] = None if version is None else manifest_at(store, cid, version)
-        return self._manifests[cid]
+        manifest = None if self._pins is None else self._pins.manifest(cid)
+        return self.session.view(cid, level) if manifest is None else self.session.reader.view_of(manifest)
 
     def check_writable(self) -> None:
         """Raise ``Invalid`` if this client reads the past."""
-        if self._pinned is not None:
+        if self._pins is not None:
             raise Invalid("a client that was opened with at= is read-only", hint="open one without at= to write")
 
     def collection(self, cid: CollectionId) -> CollectionObject:
@@ -100,3 +85,15 @@ class OpenedStore:
     def close(self) -> None:
         """Release what is held on this machine. Nothing is written: an acknowledged write is durable already."""
         self.session.close()
+
+
+def session_of(client: object) -> Session:
+    """The session behind a client of :func:`chromalith.Client`, or behind its ServerAPI. Raises ``Invalid`` for anything else."""
+    running = getattr(getattr(client, "_server", client), "running_store", None)
+    if running is None:
+        raise Invalid(
+            f"not a client of chromalith type={type(client).__name__}",
+            hint="give what chromalith.Client returned, a Reader, a Writer, or the store's URL",
+        )
+    opened: OpenedStore = running()
+    return opened.session

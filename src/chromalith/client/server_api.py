@@ -65,7 +65,7 @@ class ChromalithAPI(ServerAPI):
         super().start()
         if self._opened is None:
             self._opened = self._opener()
-            self._catalog_verbs = CatalogVerbs(lambda: self._running_store().session.catalog, StockRules())
+            self._catalog_verbs = CatalogVerbs(lambda: self.running_store().session.catalog, StockRules())
             self._data_verbs = DataVerbs(self._opened, OPERATIONS_MAX)
 
     @verb
@@ -78,21 +78,22 @@ class ChromalithAPI(ServerAPI):
 
     @property
     def _catalog(self) -> CatalogVerbs:
-        self._running_store()
+        self.running_store()
         return self._catalog_verbs
 
     @property
     def _writable_catalog(self) -> CatalogVerbs:
         with chroma_errors():
-            self._running_store().check_writable()
+            self.running_store().check_writable()
         return self._catalog_verbs
 
     @property
     def _data(self) -> DataVerbs:
-        self._running_store()
+        self.running_store()
         return self._data_verbs
 
-    def _running_store(self) -> OpenedStore:
+    def running_store(self) -> OpenedStore:
+        """The open store. Raises Chroma's error if the client is closed."""
         if self._opened is None:
             raise InvalidArgumentError("the client is closed (hint: open a new one)")
         return self._opened
@@ -105,13 +106,13 @@ class ChromalithAPI(ServerAPI):
                 "Settings() or include `ALLOW_RESET=TRUE` in your environment variables)"
             )
         with chroma_errors():
-            self._running_store().check_writable()
-        self._running_store().erase()
+            self.running_store().check_writable()
+        self.running_store().erase()
         return True
 
     @verb
     def heartbeat(self) -> int:
-        return self._running_store().session.clock.now_us() * 1_000
+        return self.running_store().session.clock.now_us() * 1_000
 
     @verb
     def get_version(self) -> str:
@@ -341,15 +342,22 @@ class ChromalithAPI(ServerAPI):
     ) -> IndexingStatus:
         return self._data.indexing_status(collection_id)
 
+    # Forks ---------------------------------------------------------------------------------------------------------
+
+    @verb
+    def _fork(
+        self, collection_id: UUID, new_name: str, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE
+    ) -> CollectionModel:
+        session = self.running_store().session
+        return self._writable_catalog.fork(session, collection_id, new_name, tenant, database)
+
+    @verb
+    def _fork_count(
+        self, collection_id: UUID, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE
+    ) -> int:
+        return self._catalog.fork_count(collection_id, tenant, database)
+
     # What Chroma has and this release has not ----------------------------------------------------------------------
-
-    @verb
-    def _fork(self, *arguments: Any, **named: Any) -> CollectionModel:
-        return not_yet("forking a collection")
-
-    @verb
-    def _fork_count(self, *arguments: Any, **named: Any) -> int:
-        return not_yet("counting forks")
 
     @verb
     def _search(self, *arguments: Any, **named: Any) -> SearchResult:

@@ -3,103 +3,64 @@
 ``run_once`` for one collection:
 
 1. List the deltas, read the pointer and its manifest. Nothing listed that is new, nothing to sweep, nothing to merge: idle, after
-   one LIST and two GETs, and nothing is written.
-2. Write the lease object and read its timestamp back: the store's date. *Then* list and read again: a fold must take only deltas that were
-   settled (``settle_s``) at that date, and must take a prefix of the order.
-3. Fold them into a new version, and publish it. Lost the race: start again from 2 (what was folded may have been folded by the winner).
-   The ending is unknown: stop, and say so.
+   one LIST and two GETs; no lease is taken, and nothing is written.
+2. Take the lease. Somebody else has it: leave this to them, and say so. Read the lease's timestamp back: the store's date. *Then* list and
+   read again: a fold must take only deltas that were settled (``settle_s``) at that date, and must take a prefix of the order.
+3. Fold them into a new version, and publish it. Lost the race to a version that changes nothing the fold had built on (a sweep's): publish
+   the same onto it. To any other: start again from 2 (what was folded may have been folded by the winner). The ending is unknown: stop,
+   and say so.
 4. Prompt sweep: delete the deltas whose fold was published more than the grace ago, by the store's clock. A reader that listed
-   one of them just before has had that long to read the pointer.
-5. Merge what the policy says; a merge that lost the race rebases.
+   one of them just before has had that long to read the pointer. Release the lease.
+5. Merge what the policy says, under a lease of its own; a merge that lost the race rebases (:mod:`chromalith.compaction.merges`).
 
-Crash anywhere: objects that nothing names. Two compactors at once: one of them publishes, the other starts again.
+Crash anywhere: objects that nothing names, and a lease that runs out. Two compactors at once, because a lease was broken, lost, or is
+believed by both: one of them publishes, the other rebases or starts again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from chromalith.clock import Clock
-from chromalith.compaction.fold_job import FoldJob
-from chromalith.compaction.merge_job import Merged, rebase, write_merge
+from chromalith.compaction.fold_job import FoldJob, FoldResult
+from chromalith.compaction.folded_writer import FoldedWriter
+from chromalith.compaction.leasing import FOLD, Leasing, Right
+from chromalith.compaction.merges import RACES_MAX, Merges, unknown
+from chromalith.compaction.outcome import FOLD_GRACE_S, CompactionSettings, Outcome, Progress
+from chromalith.compaction.retarget import retarget
 from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.coord.collections import Collections
-from chromalith.coord.lease import announce
+from chromalith.coord.folded_parts import Folded, FoldedParts
+from chromalith.coord.heartbeat import StoreAddress
+from chromalith.coord.lease import HeldBy, Sightings
 from chromalith.coord.listing import list_deltas
-from chromalith.coord.pointer import Current, LostRace, Published, UnknownEnding, publish, read_current
-from chromalith.engine.index import INDEX_THRESHOLD, IndexConfig
+from chromalith.coord.pointer import Current, Published, UnknownEnding, named_jobs, publish, read_current
+from chromalith.coord.whole import naming_what_is_whole
+from chromalith.engine.index import IndexConfig
 from chromalith.engine.space import check_space
-from chromalith.errors import Conflict, Invalid, NotFound, Unknown
+from chromalith.errors import Conflict, Corrupt, Invalid, NotFound
 from chromalith.model import layout
+from chromalith.model.folded import FoldedLookup
 from chromalith.model.ids import CollectionId
-from chromalith.model.manifest import Manifest
 from chromalith.model.order import Listed, pending, settled_prefix
-from chromalith.model.plan import MergePolicy, plan_merges
+from chromalith.model.rebase import StartAgain, rebase_fold
 from chromalith.store.cache import Swept
 from chromalith.store.port import Store
+from chromalith.threads import NewExecutor
 
-FOLD_GRACE_S = 60.0
-RACES_MAX = 8
-
-
-@dataclass(frozen=True, slots=True)
-class CompactionSettings:
-    """The compactor's numbers.
-
-    Attributes:
-        index_threshold: rows at which a segment gets an index.
-        index: how it is built.
-        merge: the merge policy.
-        fold_deltas_max, fold_bytes_max: how much one fold takes: 512 MiB of deltas are about 2 GiB of working memory.
-        fold_grace_s: how long after its fold a delta stays. Readers rely on 60 s (:mod:`chromalith.read.reader`); tests shorten it.
-    """
-
-    index_threshold: int = INDEX_THRESHOLD
-    index: IndexConfig = IndexConfig()
-    merge: MergePolicy = MergePolicy()
-    fold_deltas_max: int = 10_000
-    fold_bytes_max: int = 512 * 2**20
-    fold_grace_s: float = FOLD_GRACE_S
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a run did to one collection.
-
-    Attributes:
-        collection: which.
-        version: the current version afterwards.
-        folded, operations: deltas folded, and operations in them.
-        merged: segments that went into merges.
-        swept: folded deltas deleted.
-        quarantined: deltas set aside as corrupt, with the reason.
-        bytes_written: segments, indexes and deletes.
-        waiting: deltas that were listed and are not folded yet.
-        published: the versions that were published.
-    """
-
-    collection: CollectionId
-    version: int = 0
-    folded: int = 0
-    operations: int = 0
-    merged: int = 0
-    swept: int = 0
-    quarantined: list[tuple[str, str]] = field(default_factory=list)
-    bytes_written: int = 0
-    waiting: int = 0
-    published: list[int] = field(default_factory=list)
-
-    @property
-    def idle(self) -> bool:
-        """Whether there was nothing to do."""
-        return not self.published and not self.swept
-
-
-Progress = Callable[[str, Outcome], None]
+__all__ = [
+    "FOLD_GRACE_S",
+    "CompactionSettings",
+    "Compactor",
+    "Outcome",
+    "Progress",
+    "index_config",
+    "sweepable",
+]
 
 
 class Compactor:
@@ -110,6 +71,11 @@ class Compactor:
         collections: what is known of the collections.
         settings: see there.
         progress: called after each step with its name and what was done so far.
+        executor: where threads come from. If it is given, no other thread is made: leases are renewed between jobs only.
+        merge_executor: runs independent merges side by side; ``None``: one after the other.
+        sightings: what was seen of other holders of leases; share one between compactors that live for one round each.
+        owner: this process in words, for others to read in its leases.
+        storage_options: what opens the store again in another process, for the heartbeat and for merges.
     """
 
     def __init__(
@@ -120,14 +86,33 @@ class Compactor:
         settings: CompactionSettings | None = None,
         *,
         progress: Progress = lambda step, outcome: None,
+        executor: NewExecutor = ThreadPoolExecutor,
+        merge_executor: Executor | None = None,
+        sightings: Sightings | None = None,
+        owner: str | None = None,
+        storage_options: Mapping[str, object] | None = None,
     ) -> None:
         self._store = store
         self._collections = collections
         self._clock = clock
         self._settings = settings or CompactionSettings()
         self._progress = progress
-        self._owner = clock.random_hex(16)
-        self._pool = ThreadPoolExecutor(16, "chromalith-compact")
+        self._pool = executor(16, "chromalith-compact")
+        self._parts = FoldedParts.from_store(store)
+        self._folded = FoldedWriter(store, clock, self._parts, self._settings.folded_inline_bytes_max)
+        self._leasing = Leasing(
+            store,
+            clock,
+            sightings or Sightings(clock),
+            owner,
+            enabled=self._settings.lease,
+            lease_s=self._settings.lease_s,
+            heartbeat=self._settings.heartbeat and executor is ThreadPoolExecutor,
+            address=StoreAddress.of(store.url, storage_options),
+        )
+        self._merges = Merges(
+            store, clock, self._leasing, self._settings.merge, self._writer, merge_executor, progress
+        )
 
     def waiting(self) -> list[CollectionId]:
         """The collections that have deltas, folded or not: one LIST for the whole store."""
@@ -138,8 +123,13 @@ class Compactor:
                     found[layout.parse_delta_key(entry.key)[0]] = None
         return list(found)
 
-    def run_once(self, cid: CollectionId) -> Outcome:
-        """Do whatever there is to do for one collection now.
+    def run_once(self, cid: CollectionId, *, wait_s: float = 0.0) -> Outcome:
+        """Do whatever there is to do for one collection now, and leave to others what they have the lease of.
+
+        Args:
+            cid: which.
+            wait_s: if somebody has the lease, for how long to find out whether they live; 0: never wait. A dead holder's lease is
+                taken over once it was seen unchanged for its lease time, in this call or, with shared sightings, over several.
 
         Raises:
             NotFound: the collection does not exist, or was deleted.
@@ -147,31 +137,48 @@ class Compactor:
             Unknown: it can't be told whether a version was published: look before acting.
             Corrupt, Unavailable: from the store.
         """
+        with naming_what_is_whole(self._store, cid):
+            return self._run_once(cid, wait_s)
+
+    def _run_once(self, cid: CollectionId, wait_s: float) -> Outcome:
         outcome = Outcome(cid)
         # A collection that never was, or is gone with its pointer, is NotFound; only of one that exists is a missing pointer Corrupt.
         self._collections.known(cid) or self._collections.get(cid)
-        for _ in range(RACES_MAX):
-            try:
-                ended = self._fold_and_sweep(cid, outcome)
-            except Swept:
-                continue  # another compactor was faster
-            if ended:
-                self._merge(cid, outcome)
-                return outcome
-        raise Conflict(f"other compactors published first, {RACES_MAX} times collection={cid}", hint="run it again, or let them")
+        if self._anything_to_do(cid, outcome):
+            with self._leasing.hold(cid, FOLD, wait_s) as right:
+                if isinstance(right, HeldBy):
+                    outcome.held_by = right
+                else:
+                    self._fold_until_done(cid, right, outcome)
+        self._merges.run(cid, outcome, wait_s)
+        return outcome
 
     # -- fold ----------------------------------------------------------------------------------------------------------
 
-    def _fold_and_sweep(self, cid: CollectionId, outcome: Outcome) -> bool:
+    def _fold_until_done(self, cid: CollectionId, right: Right, outcome: Outcome) -> None:
+        missing: str | None = None
+        for _ in range(RACES_MAX):
+            try:
+                if self._fold_and_sweep(cid, right, outcome):
+                    return
+            except Swept as error:  # another compactor was faster
+                missing = error.key
+        if missing is not None and missing in read_current(self._store, cid).manifest.objects:
+            raise Corrupt(f"what the current version names is missing key={missing}", hint="see `chromalith verify`", key=missing)
+        raise Conflict(f"other compactors published first, {RACES_MAX} times collection={cid}", hint="run it again, or let them")
+
+    def _fold_and_sweep(self, cid: CollectionId, right: Right, outcome: Outcome) -> bool:
         """Fold all that is settled; whether it ended (``False``: a race was lost, start again)."""
-        if not self._anything_to_do(cid, outcome):
-            return True
         while True:
-            date_us = announce(self._store, cid, self._owner, self._clock)
+            date_us = right.date()
+            if date_us is None:  # somebody else is at it; going on would only repeat their work
+                outcome.held_by = right.lost_to()
+                return True
             listed = list_deltas(self._store, cid)
             current = read_current(self._store, cid)
             outcome.version = current.manifest.version
-            new = _unfolded(listed, current.manifest)
+            folded = Folded(current.manifest, self._parts)
+            new = pending(listed, folded, {q.delta for q in current.manifest.quarantined})
             chosen = settled_prefix(
                 new,
                 date_us=date_us,
@@ -181,9 +188,9 @@ class Compactor:
             )
             outcome.waiting = len(new) - len(chosen)
             if not chosen:
-                self._sweep_folded(cid, current, listed, date_us, outcome)
+                self._sweep_folded(current, folded, listed, date_us, outcome)
                 return True
-            if not self._fold(current, chosen, listed, date_us, outcome):
+            if not self._fold(current, chosen, listed, date_us, right, outcome):
                 return False
 
     def _anything_to_do(self, cid: CollectionId, outcome: Outcome) -> bool:
@@ -194,22 +201,29 @@ class Compactor:
         return any(str(delta.id) not in quarantined for delta in listed)
 
     def _fold(
-        self, current: Current, chosen: Sequence[Listed], listed: Sequence[Listed], date_us: int, outcome: Outcome
+        self,
+        current: Current,
+        chosen: Sequence[Listed],
+        listed: Sequence[Listed],
+        date_us: int,
+        right: Right,
+        outcome: Outcome,
     ) -> bool:
-        job = FoldJob(self._store, self._clock, self._pool, self._writer(current), current, date_us, listed)
+        writer = self._writer(current, right.before_index)
+        job = FoldJob(self._store, self._clock, self._pool, writer, self._folded, current, date_us, listed)
         try:
             result = job.run(chosen)
+        except Swept:
+            raise
         except NotFound as error:
             raise Swept("a delta was folded and swept by another compactor") from error
         if result is None:
             return True
-        ending = publish(self._store, self._clock, current, result.manifest, result.change)
-        if isinstance(ending, UnknownEnding):
-            raise _unknown(result.manifest, ending)
-        if isinstance(ending, LostRace):
+        version = self._publish_fold(current, result)
+        if version is None:
             return False
-        outcome.version = result.manifest.version
-        outcome.published.append(result.manifest.version)
+        outcome.version = version
+        outcome.published.append(version)
         outcome.folded += result.deltas
         outcome.operations += result.operations
         outcome.quarantined += [(q.delta, q.reason) for q in result.quarantined]
@@ -217,56 +231,35 @@ class Compactor:
         self._progress("fold", outcome)
         return True
 
+    def _publish_fold(self, read: Current, result: FoldResult) -> int | None:
+        """Publish a finished fold onto the version that it read, or onto a later one that differs in nothing that matters to it.
+
+        Returns the version; ``None``: start again from LIST."""
+        onto, manifest = read, result.manifest
+        for _ in range(RACES_MAX):
+            ending = publish(self._store, self._clock, onto, manifest, result.change)
+            if isinstance(ending, UnknownEnding):
+                raise unknown(manifest, ending)
+            if isinstance(ending, Published):
+                return manifest.version
+            onto = read_current(self._store, manifest.collection)
+            added = named_jobs(result.manifest) - named_jobs(read.manifest)
+            if isinstance(rebase_fold(added, read.manifest, onto.manifest), StartAgain):
+                return None
+            manifest = retarget(result.manifest, onto, self._clock)
+        return None
+
     def _sweep_folded(
-        self, cid: CollectionId, current: Current, listed: Sequence[Listed], date_us: int, outcome: Outcome
+        self, current: Current, folded: FoldedLookup, listed: Sequence[Listed], date_us: int, outcome: Outcome
     ) -> None:
         """Delete the folded deltas whose grace is over. A crash here leaves some of them: the next run finds them."""
-        for delta in sweepable(current, listed, date_us, self._settings.fold_grace_s):
-            self._store.delete(layout.delta_key(cid, delta.id))
+        for delta in sweepable(current, folded, listed, date_us, self._settings.fold_grace_s):
+            self._store.delete(layout.delta_key(current.manifest.collection, delta.id))
             outcome.swept += 1
         if outcome.swept:
             self._progress("sweep", outcome)
 
-    # -- merge ---------------------------------------------------------------------------------------------------------
-
-    def _merge(self, cid: CollectionId, outcome: Outcome) -> None:
-        """Merge until the policy is content."""
-        while True:
-            current = read_current(self._store, cid)
-            groups = plan_merges(current.manifest.segments, self._settings.merge)
-            if not groups:
-                return
-            date_us = announce(self._store, cid, self._owner, self._clock)
-            writer = self._writer(current)
-            try:
-                merged = write_merge(self._store, writer, current.manifest, groups[0])
-                if not self._publish_merge(cid, merged, writer, date_us, outcome):
-                    return
-            except Swept:
-                return  # another compactor was faster
-
-    def _publish_merge(
-        self, cid: CollectionId, merged: Merged, writer: SegmentWriter, date_us: int, outcome: Outcome
-    ) -> bool:
-        for _ in range(RACES_MAX):
-            current = read_current(self._store, cid)
-            rebased = rebase(self._store, self._clock, writer, merged, current, date_us)
-            if rebased is None:
-                return False
-            manifest, change = rebased
-            ending = publish(self._store, self._clock, current, manifest, change)
-            if isinstance(ending, UnknownEnding):
-                raise _unknown(manifest, ending)
-            if isinstance(ending, Published):
-                outcome.version = manifest.version
-                outcome.published.append(manifest.version)
-                outcome.merged += len(merged.inputs)
-                outcome.bytes_written += merged.output.bytes if merged.output is not None else 0
-                self._progress("merge", outcome)
-                return True
-        return False
-
-    def _writer(self, current: Current) -> SegmentWriter:
+    def _writer(self, current: Current, before_index: Callable[[int], None] = lambda rows: None) -> SegmentWriter:
         cid = current.manifest.collection
         collection = self._collections.known(cid) or self._collections.get(cid)
         return SegmentWriter(
@@ -276,6 +269,7 @@ class Compactor:
             check_space(collection.space),
             self._settings.index_threshold,
             index_config(collection.configuration, self._settings.index),
+            before_index,
         )
 
 
@@ -286,25 +280,21 @@ def index_config(configuration: Mapping[str, Any], least: IndexConfig) -> IndexC
     return replace(least, **numbers)
 
 
-def _unfolded(listed: Sequence[Listed], manifest: Manifest) -> list[Listed]:
-    return pending(listed, manifest.folded, {q.delta for q in manifest.quarantined})
+def sweepable(
+    current: Current, folded: FoldedLookup, listed: Sequence[Listed], date_us: int, grace_s: float
+) -> list[Listed]:
+    """The listed deltas that were folded by a version published at least ``grace_s`` before ``date_us``. Chooses; deletes nothing.
 
-
-def sweepable(current: Current, listed: Sequence[Listed], date_us: int, grace_s: float) -> list[Listed]:
-    """The listed deltas that were folded by a version published at least ``grace_s`` before ``date_us``. Chooses; deletes nothing."""
+    ``folded`` is the whole folded set of ``current``. A quarantined delta is not in it, and is never chosen.
+    """
+    quarantined = {q.delta for q in current.manifest.quarantined}
+    asked = [delta for delta in listed if str(delta.id) not in quarantined]
     published = dict(current.manifest.published) | {current.manifest.version: current.pointer.modified_us}
     latest_us = date_us - round(grace_s * 1_000_000)
     result = []
-    for delta in listed:
-        run = current.manifest.folded.find(delta.id)
+    for delta, run in zip(asked, folded.find_all([delta.id for delta in asked]), strict=True):
         # Version 0 in a run means: longer ago than any grace. A version that is not remembered was published before those that are.
         if run is not None and (run.version == 0 or published.get(run.version, 0) <= latest_us):
             result.append(delta)
     return result
 
-
-def _unknown(manifest: Manifest, ending: UnknownEnding) -> Unknown:
-    return Unknown(
-        f"it can't be told whether a version was published collection={manifest.collection} version={manifest.version}: {ending.reason}",
-        hint="run it again: it looks first, and folds nothing twice",
-    )

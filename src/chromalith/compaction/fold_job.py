@@ -5,7 +5,7 @@
 2. Look up the touched ids in the stored segments (ranged GETs), and the records of those that an operation builds on.
 3. ``fold``, the pure function that readers use too.
 4. Leave out records that came out as they were: an upsert of what is there already writes nothing.
-5. Write the changed records as one new segment, and new deletes for the segments that held them before.
+5. Write the changed records as one new segment, new deletes for the segments that held them before, and the checksums by bucket.
 
 Nothing refers to what it writes until the manifest that it returns is published.
 """
@@ -21,24 +21,28 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from chromalith.clock import Clock
+from chromalith.compaction.bucket_sidecar import buckets_of, write_buckets
+from chromalith.compaction.folded_writer import FoldedWriter
 from chromalith.compaction.lookup import SegmentLookup
 from chromalith.compaction.next_version import child_of
 from chromalith.compaction.segment_reader import read_deletes
 from chromalith.compaction.segment_writer import SegmentWriter
+from chromalith.coord.folded_parts import Folded
 from chromalith.coord.pointer import Current
 from chromalith.errors import Corrupt, Invalid
 from chromalith.model import layout
+from chromalith.model.buckets import Buckets
 from chromalith.model.checksum import Digests, Setsum
 from chromalith.model.delta import Delta, decode_delta
 from chromalith.model.fold import fold, needs_record, touched
 from chromalith.model.folded import State
 from chromalith.model.ids import JobId
-from chromalith.model.invariants import Change
-from chromalith.model.manifest import Manifest, Quarantined, Segment
+from chromalith.model.invariants import Change, i4_buckets_add_up
+from chromalith.model.manifest import BucketsRef, Manifest, Quarantined, Segment
 from chromalith.model.operation import Operations
 from chromalith.model.order import Listed
 from chromalith.model.record import Record, Stored
-from chromalith.model.segment import digests, segment_table
+from chromalith.model.segment import digests, id_hash, segment_table
 from chromalith.store.port import Store
 
 
@@ -61,6 +65,7 @@ class FoldJob:
     Attributes:
         store, clock, pool: where, chance, and threads for reading deltas.
         writer: how segments are written.
+        folded: how the folded set is extended.
         current: the version that the job reads.
         date_us: the store's date before the LIST.
         listed: every delta that the LIST showed; for the expiry of the folded set.
@@ -70,6 +75,7 @@ class FoldJob:
     clock: Clock
     pool: Executor
     writer: SegmentWriter
+    folded: FoldedWriter
     current: Current
     date_us: int
     listed: Sequence[Listed]
@@ -149,11 +155,11 @@ class FoldJob:
 
     def _changes(
         self, records: dict[str, Record | None], stored: dict[str, Stored]
-    ) -> tuple[pa.Table | None, list[Stored]]:
-        """The table of the records to write, and the stored rows that die."""
+    ) -> tuple[pa.Table | None, dict[str, Stored]]:
+        """The table of the records to write, and the stored rows that die, by id."""
         kept = [record for record in records.values() if record is not None]
         table = segment_table(kept) if kept else None
-        removed = [stored[i] for i, record in records.items() if record is None and i in stored]
+        removed = {i: stored[i] for i, record in records.items() if record is None and i in stored}
         if table is None:
             return None, removed
         content, embedding = digests(table.column("content_hash")), digests(table.column("embedding_hash"))
@@ -166,7 +172,7 @@ class FoldJob:
             if old.seq == seq and hashes == (old.content_hash, old.embedding_hash):
                 changed[row] = False
             else:
-                removed.append(old)
+                removed[record_id] = old
         table = table.filter(pa.array(changed))
         return (table if table.num_rows else None), removed
 
@@ -177,14 +183,14 @@ class FoldJob:
         batches: Sequence[Operations],
         dead: dict[JobId, npt.NDArray[np.uint32]],
         written: pa.Table | None,
-        removed: Sequence[Stored],
+        removed: dict[str, Stored],
         next_seq: int,
     ) -> FoldResult:
         parent = self.current.manifest
-        segments = [segment for segment in self._without(removed, dead) if segment.live > 0]
+        segments = [segment for segment in self._without(list(removed.values()), dead) if segment.live > 0]
         bytes_written = sum(s.deletes.file.size for s in segments if s.deletes is not None and s not in parent.segments)
-        content = Setsum() - Setsum.of(_stacked([where.content_hash for where in removed]))
-        embedding = Setsum() - Setsum.of(_stacked([where.embedding_hash for where in removed]))
+        content = Setsum() - Setsum.of(_stacked([where.content_hash for where in removed.values()]))
+        embedding = Setsum() - Setsum.of(_stacked([where.embedding_hash for where in removed.values()]))
         added = 0
         if written is not None:
             new = self.writer.segment(parent.version, written)
@@ -202,11 +208,41 @@ class FoldJob:
             content=parent.content + content,
             embedding=parent.embedding + embedding,
             quarantined=(*parent.quarantined, *quarantined),
-            folded=manifest.folded.add(states, version=manifest.version, date_us=self.date_us),
         )
-        change = Change([delta.id for delta in deltas], added - len(removed), content, embedding)
+        manifest = self.folded.remember(manifest, states, listed=[listed.id for listed in self.listed])
+        bytes_written += sum(ref.file.size for ref in manifest.folded_parts if ref not in parent.folded_parts)
+        manifest = replace(manifest, buckets=self._buckets(manifest, dead, written, removed))
+        if manifest.buckets is not None and manifest.buckets != parent.buckets:
+            bytes_written += manifest.buckets.file.size
+        before, after = (Folded(version, self.folded.parts) for version in (parent, manifest))
+        change = Change([delta.id for delta in deltas], added - len(removed), content, embedding, before, after)
         operations = sum(len(batch) for batch in batches)
         return FoldResult(manifest, change, len(deltas), operations, tuple(quarantined), bytes_written)
+
+    def _buckets(
+        self,
+        child: Manifest,
+        dead: dict[JobId, npt.NDArray[np.uint32]],
+        written: pa.Table | None,
+        removed: dict[str, Stored],
+    ) -> BucketsRef | None:
+        """The child's checksums by bucket: the parent's, plus what is written, minus what dies; the parent's own if that is nothing."""
+        parent = self.current.manifest
+        if not child.segments:
+            return None
+        if written is None and not removed and parent.buckets is not None:
+            return parent.buckets
+        buckets = buckets_of(self.store, parent, dead) - Buckets.of(
+            id_hash(list(removed)),
+            _stacked([where.content_hash for where in removed.values()]),
+            _stacked([where.embedding_hash for where in removed.values()]),
+        )
+        if written is not None:
+            ids = id_hash(written.column("id").to_pylist())
+            content, embedding = digests(written.column("content_hash")), digests(written.column("embedding_hash"))
+            buckets = buckets + Buckets.of(ids, content, embedding)
+        i4_buckets_add_up(child, buckets)
+        return write_buckets(self.store, self.clock, child.collection, parent.version, buckets)
 
     def _without(self, removed: Sequence[Stored], dead: dict[JobId, npt.NDArray[np.uint32]]) -> Iterator[Segment]:
         """The parent's segments, with the removed rows dead."""

@@ -6,6 +6,7 @@ ids and checksums only of those that do. Records are read by the row groups that
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,13 +19,17 @@ from chromalith.compaction.segment_reader import checked_body
 from chromalith.errors import Corrupt, NotFound, Unavailable
 from chromalith.model import layout
 from chromalith.model.ids import CollectionId
-from chromalith.model.manifest import Segment
+from chromalith.model.manifest import TAIL_BYTES, Segment
+from chromalith.model.parquet_footer import read_footer
 from chromalith.model.record import Record, Stored
-from chromalith.model.segment import digests, id_hash, records_of
+from chromalith.model.segment import ID_TYPES, RECORD_TYPES, check_shape, digests, id_hash, record_digests, records_of
 from chromalith.store.port import Store
-from chromalith.store.ranged import TAIL_BYTES, RangedFile
+from chromalith.store.ranged import RangedFile
 
 _STORED_COLUMNS = ["id", "row", "seq", "content_hash", "embedding_hash"]
+_DAMAGE = (
+    pa.ArrowException, OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, struct.error,
+)  # fmt: skip
 
 
 class SegmentLookup:
@@ -57,7 +62,10 @@ class SegmentLookup:
         names = {candidates[i] for i in order.tolist()}
         found: dict[str, Stored] = {}
         with self._opened(layout.IDS_FILE) as parquet:
-            for group in _groups_that_may_hold(parquet, wanted):
+            # A small file is in memory already. (And only a file whose tail was checked may be asked for its statistics: some that are
+            # damaged end the process, by an exception of the Parquet library that nothing catches.)
+            whole = self._segment.files[layout.IDS_FILE].size <= TAIL_BYTES
+            for group in range(parquet.num_row_groups) if whole else _groups_that_may_hold(parquet, wanted):
                 hashes = parquet.read_row_group(group, columns=["id_hash"]).column(0).to_numpy()
                 rows = np.flatnonzero(np.isin(hashes, wanted))
                 if len(rows):
@@ -75,9 +83,17 @@ class SegmentLookup:
             starts = np.cumsum([0] + [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)])
             groups = np.searchsorted(starts, ascending, "right") - 1
             for group in np.unique(groups).tolist():
-                table = parquet.read_row_group(group)
-                result += records_of(table, (ascending[groups == group] - starts[group]).tolist())
+                table = parquet.read_row_group(group).take(pa.array(ascending[groups == group] - starts[group]))
+                self._check_hashes(table)
+                result += records_of(table)
         return result
+
+    def _check_hashes(self, table: pa.Table) -> None:
+        """A fold is about to build on these records: what the pages' own checksums let pass would be written down as right."""
+        for name, recomputed in zip(("content_hash", "embedding_hash"), record_digests(table), strict=True):
+            if not np.array_equal(recomputed, digests(table.column(name))):
+                key = layout.segment_file_key(self._cid, self._segment.id, layout.RECORDS_FILE)
+                raise Corrupt(f"I4 broken: records do not match their hashes column={name} key={key}", key=key)
 
     def _stored(self, table: pa.Table, names: set[str]) -> dict[str, Stored]:
         content, embedding = digests(table.column("content_hash")), digests(table.column("embedding_hash"))
@@ -95,19 +111,25 @@ class SegmentLookup:
     @contextmanager
     def _opened(self, name: str) -> Iterator[pq.ParquetFile]:
         """One of the segment's files. A small one is read whole, and its SHA-256 checked; of a larger one parts are read, and the
-        checksums of their pages checked (its footer has none)."""
+        checksums of its tail and of their pages checked."""
         key, ref = layout.segment_file_key(self._cid, self._segment.id, name), self._segment.files[name]
         try:
             if ref.size <= TAIL_BYTES:
-                yield pq.ParquetFile(pa.BufferReader(checked_body(self._store, key, ref)))
+                body = checked_body(self._store, key, ref)
+                read_footer(body)
+                file = pq.ParquetFile(pa.BufferReader(body))
             else:
-                source = pa.PythonFile(RangedFile(self._store, key, ref.size), mode="r")
-                yield pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
+                source = pa.PythonFile(RangedFile(self._store, key, ref), mode="r")
+                file = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
+            check_shape(file, RECORD_TYPES if name == layout.RECORDS_FILE else ID_TYPES, self._segment.rows)
+            yield file
         except (NotFound, Unavailable):
             raise
-        except (pa.ArrowException, OSError, LookupError, ValueError, OverflowError) as error:
+        except MemoryError as error:  # which pyarrow's own is too: no damage
+            raise Unavailable(f"not enough memory to read a part of an object key={key}") from error
+        except _DAMAGE as error:
             # ValueError is also the port's Invalid: a range behind the end of an object that was cut.
-            raise Corrupt(f"a stored object is damaged key={key}", hint="see `chromalith snapshot list`") from error
+            raise Corrupt(f"a stored object is damaged key={key}", hint="see `chromalith snapshot list`", key=key) from error
 
 
 def _groups_that_may_hold(parquet: pq.ParquetFile, wanted: npt.NDArray[np.uint64]) -> list[int]:

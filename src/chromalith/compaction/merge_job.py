@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from chromalith.clock import Clock
 from chromalith.compaction.next_version import child_of
-from chromalith.compaction.segment_reader import checked_body, read_deletes
+from chromalith.compaction.segment_reader import NO_ROWS, checked_body, read_deletes
 from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.coord.pointer import Current
 from chromalith.errors import Corrupt
@@ -27,7 +27,7 @@ from chromalith.model.checksum import Setsum
 from chromalith.model.ids import CollectionId, JobId
 from chromalith.model.invariants import Change
 from chromalith.model.manifest import Manifest, Segment
-from chromalith.model.rebase import carried_deletes
+from chromalith.model.rebase import Abandon, CarryDeletes, rebase_merge
 from chromalith.model.segment import digests, record_digests
 from chromalith.store.port import Store
 
@@ -96,12 +96,13 @@ def rebase(
 ) -> tuple[Manifest, Change] | None:
     """The version that publishes ``merged`` onto ``current``, or ``None``: abandon it."""
     parent = current.manifest
-    if merged.base < parent.boundary:
-        return None
     dead = {s.id: read_deletes(store, parent.collection, s) for s in parent.segments if s.id in merged.inputs}
-    carried = carried_deletes(merged.inputs, merged.read, dead, merged.output_row)
-    if carried is None:
+    decision = rebase_merge(
+        merged.inputs, merged.read, dead, merged.output_row, base=merged.base, boundary=parent.boundary
+    )
+    if isinstance(decision, Abandon):
         return None
+    carried = decision.rows if isinstance(decision, CarryDeletes) else NO_ROWS
     segments = [segment for segment in parent.segments if segment.id not in merged.inputs]
     output = merged.output
     if output is not None and len(carried) < output.rows:

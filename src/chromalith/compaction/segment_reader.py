@@ -16,16 +16,20 @@ from chromalith.store.port import Store
 NO_ROWS: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
 
 
-def checked_body(store: Store, key: str, ref: FileRef) -> bytes:
-    """The object at ``key``. Raises ``Swept`` if it is gone, ``Corrupt`` if it is not what ``ref`` promises."""
+OLDER_HINT = "older versions may still be whole: see `chromalith snapshot list`"
+
+
+def checked_body(store: Store, key: str, ref: FileRef, *, hint: str = OLDER_HINT) -> bytes:
+    """The object at ``key``. Raises ``Swept`` if it is gone, ``Corrupt`` (with ``hint``) if it is not what ``ref`` promises."""
     try:
         body = store.get(key).body
     except NotFound as error:
-        raise Swept(f"an object was swept while a job needed it key={key}") from error
+        raise Swept(f"an object was swept while a job needed it key={key}", key=key) from error
     if not ref.holds(body):
         raise Corrupt(
             f"a stored object is not what its manifest says key={key} size={len(body)} expected={ref.size}",
-            hint="older versions may still be whole: see `chromalith snapshot list`",
+            hint=hint,
+            key=key,
         )
     return body
 

@@ -6,6 +6,7 @@ All objects are immutable, under a name that nothing else uses: until a publish 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class SegmentWriter:
         space: ``l2``, ``cosine`` or ``ip``: what an index is built for.
         index_threshold: rows at which a segment gets an index.
         index_config: of the index's builder.
+        before_index: called with the number of rows before an index is built: that may keep every other thread waiting for long.
     """
 
     store: Store
@@ -46,6 +48,7 @@ class SegmentWriter:
     space: Space
     index_threshold: int = INDEX_THRESHOLD
     index_config: IndexConfig = IndexConfig()
+    before_index: Callable[[int], None] = lambda rows: None
 
     def segment(self, base: int, table: pa.Table) -> Segment:
         """Write ``table`` (the columns of a segment, ascending by ``seq``) as a segment of a job that read version ``base``."""
@@ -53,7 +56,7 @@ class SegmentWriter:
         files = {}
         for name, body in ((layout.RECORDS_FILE, encode_records(table)), (layout.IDS_FILE, encode_ids(table))):
             self.store.put(layout.segment_file_key(self.cid, job, name), body)
-            files[name] = FileRef.of(body)
+            files[name] = FileRef.of_parquet(body)
         bounds = pc.min_max(table.column("id")).as_py()
         return Segment(
             id=job,
@@ -80,6 +83,7 @@ class SegmentWriter:
     def _index(self, job: JobId, table: pa.Table) -> IndexRef | None:
         """Build, check and store the index. ``None`` if none can be built that finds its own vectors: then the segment is scanned."""
         vectors, _ = matrix(table.column("embedding"))
+        self.before_index(table.num_rows)
         for effort in EFFORTS:
             wanted = self.index_config
             config = replace(

@@ -8,6 +8,9 @@ Creating a collection, in this order (data first, root last):
 3. Version 0 of its data, so that a collection that has a name always has a pointer.
 4. The name, by compare-and-set of the database's object. *Only this makes the collection exist.* Who finds the name
    taken has lost: what it wrote is marked deleted, and is garbage for sweep.
+5. Look at the collection's object again. A sweep may have taken the nameless collection for what a crash left: it marks the object
+   *abandoned*, then looks for a name, then deletes it if its mark still stands. So: abandoned? take the mark off. Deleted? take the
+   name off again, and fail.
 
 Deleting one, in this order:
 
@@ -32,7 +35,7 @@ from chromalith.coord.collection_object import CollectionObject, check_format
 from chromalith.coord.databases import Database, Databases
 from chromalith.coord.pointer import publish_version_zero, tombstone_pointer
 from chromalith.coord.register import Register
-from chromalith.errors import Conflict, Invalid, NotFound
+from chromalith.errors import Conflict, Invalid, NotFound, Unavailable, Unknown
 from chromalith.model import layout
 from chromalith.model.ids import CollectionId, collection_id
 from chromalith.store.port import Store
@@ -128,10 +131,9 @@ class Catalog:
         Raises ``Conflict`` if the name is taken, ``NotFound`` if there is no such database, ``Invalid``, ``Unknown``.
         """
         found = self.databases.get(tenant, database)
-        taken = self._holder(found, name)
+        taken = self._holder(found, layout.check_name(name))
         if taken is not None:
             return self._take_or_refuse(taken, name, get_or_create)
-        self._ensure_store_object()
         fresh = CollectionObject(
             id=collection_id(self._clock.random_uuid()),
             configuration=configuration,
@@ -141,18 +143,72 @@ class Catalog:
             deleted=False,
             created_us=self._clock.now_us(),
         )
+        self.add_unnamed(fresh)
+        publish_version_zero(self._store, fresh.id, self._clock)
+        return self.give_name(found, name, fresh, get_or_create=get_or_create)
+
+    def check_free(self, tenant: str, database: str, name: str) -> Database:
+        """The database, if no living collection has ``name`` in it. Raises ``Conflict``, ``NotFound`` (no such database)."""
+        found = self.databases.get(tenant, database)
+        taken = self._holder(found, layout.check_name(name))
+        if taken is not None:
+            raise Conflict(f"the name is taken name={name!r} id={taken.id}", hint="choose another name, or delete that collection")
+        return found
+
+    def add_unnamed(self, fresh: CollectionObject) -> None:
+        """Write the object of a collection that is being made: without a name it does not exist yet. Raises ``Unknown``."""
+        self._ensure_store_object()
         if not self._register(fresh.id).create(fresh.value()):
             raise Conflict(f"a random collection id is taken id={fresh.id}", hint="try again")
-        publish_version_zero(self._store, fresh.id, self._clock)
-        winner = self._link(found, name, fresh)
+
+    def give_name(self, database: Database, name: str, fresh: CollectionObject, *, get_or_create: bool = False) -> Named:
+        """Make a collection whose data is complete exist. Who finds the name taken has lost, and ends what it made.
+
+        Raises ``Conflict`` (taken), ``NotFound`` (the database was deleted), ``Unknown``.
+        """
+        winner = self._link(database, name, fresh)
         if winner.id != fresh.id:
             self._mark_deleted(fresh.id)
             tombstone_pointer(self._store, fresh.id, self._clock)
             return self._take_or_refuse(winner, name, get_or_create)
+        try:
+            claimed = self._claimed(fresh.id)
+        except Unavailable as error:  # it has its name
+            raise Unknown(f"it can't be told whether the collection exists name={name!r} id={fresh.id}", hint="look for it") from error
+        if not claimed:
+            self.take_name(database.tenant, database.name, fresh.id)
+            raise Unavailable(
+                f"a sweep took the nameless collection for what a crash had left name={name!r} id={fresh.id}",
+                hint="it does not exist: make it again",
+            )
         return Named(name, fresh)
 
+    def claim(self, cid: CollectionId) -> CollectionObject:
+        """The collection, without a sweep's mark that it is abandoned: from here on none deletes it.
+
+        Must be called by whoever relies on a collection whose object has the mark (``CollectionObject.abandoned``), before anything is
+        acknowledged. The sweep deletes it on condition that its mark stands as it was when it looked for a name.
+
+        Raises ``NotFound`` (the sweep was first), ``Conflict``, ``Unknown``.
+        """
+        return self.modify(cid, lambda found: found)
+
+    def _claimed(self, cid: CollectionId) -> bool:
+        """Whether a collection that was just named stays: ``False`` if a sweep was deleting it for having no name."""
+        held = self._register(cid).read().value
+        found = None if held is None else CollectionObject.of(layout.collection_key(cid), held)
+        if found is None or (found.deleted and found.abandoned is not None):
+            return False
+        if found.abandoned is not None:
+            try:
+                self.claim(cid)
+            except NotFound:
+                return False
+        return True  # also if somebody has deleted it by its name already: then it did exist
+
     def rename(self, tenant: str, database: str, cid: CollectionId, new_name: str) -> None:
-        """Give a collection another name, in its place. Raises ``Conflict`` if it is taken, ``NotFound``."""
+        """Give a collection another name, in its place. Raises ``Conflict`` if it is taken, ``NotFound``, ``Invalid``."""
+        layout.check_name(new_name)
         register = self.databases.register(tenant, database)
 
         def change(value: dict[str, Any] | None) -> dict[str, Any]:
@@ -182,7 +238,7 @@ class Catalog:
             found = CollectionObject.of(register.key, value)
             if found.deleted:
                 raise NotFound(f"the collection was deleted id={cid}")
-            return change(found).value()
+            return replace(change(found), abandoned=None).value()
 
         return CollectionObject.of(register.key, register.update(apply) or {})
 
@@ -208,6 +264,14 @@ class Catalog:
             raise NotFound(f"no such collection name={name!r} tenant={tenant!r} database={database!r}")
         cid = CollectionId(found.collections[name])
         alive = self._mark_deleted(cid)
+        self.take_name(tenant, database, cid)
+        tombstone_pointer(self._store, cid, self._clock)
+        if not alive:
+            raise NotFound(f"the collection was deleted already name={name!r} id={cid}")
+        return cid
+
+    def take_name(self, tenant: str, database: str, cid: CollectionId) -> None:
+        """Let no name of the database lead to this collection."""
         register = self.databases.register(tenant, database)
 
         def unlink(value: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -217,10 +281,6 @@ class Catalog:
             return replace(current, collections={n: c for n, c in current.collections.items() if c != cid}).value()
 
         register.update(unlink)
-        tombstone_pointer(self._store, cid, self._clock)
-        if not alive:
-            raise NotFound(f"the collection was deleted already name={name!r} id={cid}")
-        return cid
 
     def delete_database(self, tenant: str, database: str) -> None:
         """Delete a database with its collections. Raises ``NotFound``."""
@@ -248,7 +308,7 @@ class Catalog:
 
     def _take_or_refuse(self, taken: CollectionObject, name: str, get_or_create: bool) -> Named:
         if get_or_create:
-            return Named(name, taken)
+            return Named(name, taken if taken.abandoned is None else self.claim(taken.id))
         raise Conflict(
             f"the collection exists already name={name!r} id={taken.id}", hint="use get_or_create_collection"
         )

@@ -44,6 +44,14 @@ class Collections:
         found = self._store.get_if_changed(key, held[1])
         return held[0] if found is None else self._keep(cid, CollectionObject.parse(key, found.body), found.etag)
 
+    def check_alive(self, cid: CollectionId) -> CollectionObject:
+        """As :meth:`refresh`, for a writer: the collection takes what is about to be acknowledged, and no sweep deletes it as abandoned."""
+        found = self.refresh(cid)
+        if found.abandoned is None:
+            return found
+        self._catalog.claim(cid)
+        return self.get(cid)
+
     def fix_dimension(self, cid: CollectionId, dimension: int) -> CollectionObject:
         """Fix the dimension of a collection that has none. Raises ``Invalid`` if another writer fixed another one."""
         self._catalog.fix_dimension(cid, dimension)

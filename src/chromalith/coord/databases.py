@@ -26,6 +26,8 @@ from chromalith.coord.collection_object import check_format
 from chromalith.coord.register import Register
 from chromalith.errors import Conflict, Corrupt, NotFound
 from chromalith.model import layout
+from chromalith.model import manifest_fields as fields
+from chromalith.model.ids import collection_id
 from chromalith.store.port import Store
 
 FORMAT = 1
@@ -68,9 +70,10 @@ class Database:
         """What the decoded body read at ``key`` says. Raises ``Corrupt``, ``Invalid`` (newer format)."""
         check_format(key, value, FORMAT)
         try:
-            return cls(
-                value["id"], value["database"], value["tenant"], dict(value["collections"]), bool(value["deleted"])
-            )
+            collections = {name: collection_id(cid) for name, cid in fields.mapping(value["collections"]).items()}
+            if not all(isinstance(value[name], str) for name in ("id", "database", "tenant")):
+                raise ValueError("a name is not a text")
+            return cls(value["id"], value["database"], value["tenant"], collections, fields.flag(value["deleted"]))
         except (KeyError, TypeError, ValueError) as error:
             raise Corrupt(f"not a database object key={key}", hint="restore it from the bucket's versions") from error
 
@@ -186,8 +189,16 @@ def _ids(tenant: str, value: Mapping[str, Any] | None) -> dict[str, str] | None:
     """Names to ids in a tenant's object; ``None`` if there is no such tenant."""
     if value is None:
         return {DEFAULT_DATABASE: DEFAULT_DATABASE_ID} if tenant == DEFAULT_TENANT else None
-    check_format(layout.tenant_key(tenant), value, FORMAT)
-    return dict(value["databases"])
+    return databases_of(layout.tenant_key(tenant), value)
+
+
+def databases_of(key: str, value: Mapping[str, Any]) -> dict[str, str]:
+    """Names to ids in a tenant's decoded object. Raises ``Corrupt``, ``Invalid`` (newer format)."""
+    check_format(key, value, FORMAT)
+    ids = value.get("databases")
+    if not isinstance(ids, dict) or not all(isinstance(each, str) for each in ids.values()):
+        raise Corrupt(f"not a tenant object key={key}", hint="restore it from the bucket's versions")
+    return ids
 
 
 def _tenant_value(tenant: str, databases: Mapping[str, str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The published versions of a collection: which manifests are in the chain of the current one.
+"""The published versions of a collection: which manifests are in the chain of the current one, and which of them can be read.
 
 A lost race leaves a manifest that nothing names, with the version of the one that won. So a listing of manifests is not the history:
 where two have the same version, the next version's ``parent`` says which of them was published. From the horizon on
@@ -8,19 +8,47 @@ nothing published is ever swept, so the chain has no gap there; below it only ta
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from chromalith.coord.pointer import read_current, read_manifest
+from chromalith.coord.tags import Tag, find_tag, list_tags
 from chromalith.errors import Invalid, NotFound
 from chromalith.model import layout
 from chromalith.model.ids import CollectionId
 from chromalith.model.manifest import Manifest
 from chromalith.store.port import Store
 
+Moment = datetime | str | int
+"""When, of one collection: a moment with a time zone, a tag, or the number of a version."""
+
+_SEE = "`chromalith snapshot list` shows the versions"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A version that can be read.
+
+    Attributes:
+        version, key: which, and its manifest's key.
+        tags: those that hold and name it, by name.
+        by_tag: whether it is below the horizon: it goes with the last of its tags.
+    """
+
+    version: int
+    key: str
+    tags: tuple[str, ...]
+    by_tag: bool
+
 
 def published_keys(store: Store, cid: CollectionId) -> dict[int, str]:
     """The manifests of the published versions from the horizon on, by version, newest first.
 
-    One LIST, the pointer and its manifest, and one GET more for each version that has rivals.
+    The pointer and its manifest, one LIST, and one GET more for each version that has rivals. The pointer comes *first*: a version that is
+    published between the two is left out. The other way round it would have parents that the listing does not show, and the
+    history would seem to end with it.
     """
+    current = read_current(store, cid).manifest
     by_version: dict[int, list[str]] = {}
     for page in store.list(layout.snapshot_prefix(cid)):
         for entry in page:
@@ -29,7 +57,6 @@ def published_keys(store: Store, cid: CollectionId) -> dict[int, str]:
             except Invalid:
                 continue  # the pointer, a stock snapshot
             by_version.setdefault(version, []).append(entry.key)
-    current = read_current(store, cid).manifest
     chain = {current.version: current.key}
     child: Manifest | None = current
     for version in range(current.version - 1, current.horizon - 1, -1):
@@ -45,10 +72,83 @@ def published_keys(store: Store, cid: CollectionId) -> dict[int, str]:
     return chain
 
 
+def kept_versions(store: Store, cid: CollectionId) -> list[Kept]:
+    """Every version that can be read, newest first: the chain from the horizon on, and below it what tags hold."""
+    chain = published_keys(store, cid)
+    names = _by_key(list_tags(store, cid))
+    found = [Kept(version, key, names.pop(key, ()), False) for version, key in chain.items()]
+    tagged = [Kept(layout.parse_manifest_key(key)[1], key, tags, True) for key, tags in names.items()]
+    return sorted(found + tagged, key=lambda kept: kept.version, reverse=True)
+
+
 def manifest_at(store: Store, cid: CollectionId, version: int) -> Manifest:
-    """The manifest of a published version. Raises ``NotFound`` if there is none (any more)."""
+    """The manifest of a published version. Raises ``NotFound`` if there is none (any more), with the oldest that is kept."""
     keys = published_keys(store, cid)
-    if version not in keys:
-        known = f"{min(keys)}..{max(keys)}"
-        raise NotFound(f"no such version collection={cid} version={version} stored={known}", hint="see `chromalith snapshot list`")
-    return read_manifest(store, keys[version])
+    key = keys.get(version)
+    if key is None and version < min(keys):
+        key = next((tag.manifest for tag in list_tags(store, cid) if tag.held and tag.version == version), None)
+    if key is None:
+        raise NotFound(
+            f"no such version collection={cid} version={version} stored={min(keys)}..{max(keys)}",
+            hint=f"the oldest that is kept is version {min(keys)}, but for tags; {_SEE}",
+        )
+    return _read(store, cid, key)
+
+
+def version_at(store: Store, cid: CollectionId, moment: datetime) -> Manifest:
+    """The version that was current at ``moment``, by the store's date when its job began.
+
+    One LIST, and a small GET for each version that is newer. Raises ``NotFound`` if every version that is kept is newer.
+    """
+    moment_us = round(moment.timestamp() * 1_000_000)
+    keys = published_keys(store, cid)
+    for key in keys.values():
+        manifest = _read(store, cid, key)
+        if manifest.created_us <= moment_us:
+            return manifest
+    raise NotFound(
+        f"no version that is kept is that old collection={cid} at={moment.isoformat()}",
+        hint=f"the oldest that is kept is version {min(keys)}, but for tags; {_SEE}",
+    )
+
+
+def tagged_version(store: Store, cid: CollectionId, name: str) -> Manifest:
+    """The version that a tag names. Raises ``NotFound``."""
+    tag = find_tag(store, cid, name)
+    return _read(store, cid, tag.manifest or "")
+
+
+def version_of(store: Store, cid: CollectionId, when: Moment) -> Manifest:
+    """The version that ``when`` names. Raises ``NotFound``."""
+    if isinstance(when, datetime):
+        return version_at(store, cid, when)
+    return tagged_version(store, cid, when) if isinstance(when, str) else manifest_at(store, cid, when)
+
+
+def was_swept(store: Store, manifest: Manifest) -> NotFound:
+    """What to raise where a version that was opened turns out to have been swept."""
+    cid = manifest.collection
+    oldest = min(published_keys(store, cid))
+    return NotFound(
+        f"the version was swept collection={cid} version={manifest.version}",
+        hint=f"the oldest that is kept is version {oldest}, but for tags; `chromalith snapshot tag` keeps one for good",
+    )
+
+
+def _read(store: Store, cid: CollectionId, key: str) -> Manifest:
+    try:
+        return read_manifest(store, key)
+    except NotFound as error:  # between the listing and now
+        oldest = min(published_keys(store, cid))
+        raise NotFound(
+            f"the version was swept meanwhile collection={cid} manifest={key}",
+            hint=f"the oldest that is kept is version {oldest}, but for tags; {_SEE}",
+        ) from error
+
+
+def _by_key(tags: list[Tag]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for tag in sorted(tags, key=lambda tag: tag.name):
+        if tag.held and tag.manifest is not None:
+            found[tag.manifest] = (*found.get(tag.manifest, ()), tag.name)
+    return found

@@ -23,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chromalith.clock import Clock
+from chromalith.coord.collection_object import CollectionObject
 from chromalith.errors import Corrupt, Invalid, NotFound, Unavailable, Unknown
 from chromalith.model import layout
 from chromalith.model.checksum import Setsum
@@ -92,16 +93,31 @@ def parse_pointer(cid: CollectionId, body: bytes, etag: ETag, modified_us: int) 
 
 
 def read_pointer(store: Store, cid: CollectionId) -> Pointer:
-    """The pointer now. Raises ``Corrupt`` if there is none: an existing collection always has one, it is never taken for empty."""
+    """The pointer now. Raises ``Corrupt`` if there is none: an existing collection always has one, it is never taken for empty.
+
+    Raises ``NotFound`` if the collection was deleted.
+    """
     key = layout.pointer_key(cid)
     try:
         found = store.get(key)
     except NotFound as error:
-        raise Corrupt(
-            f"the collection's pointer is missing key={key}",
-            hint="nothing was changed; restore pointer.txt from the bucket's versions, or see docs/protocol.md",
-        ) from error
+        raise _missing(store, cid) from error
     return parse_pointer(cid, found.body, found.etag, found.modified_us)
+
+
+def _missing(store: Store, cid: CollectionId) -> NotFound | Corrupt:
+    """What a missing pointer means: a collection that a sweep has reclaimed after it was deleted, or damage."""
+    key = layout.collection_key(cid)
+    try:
+        gone = CollectionObject.parse(key, store.get(key).body).deleted
+    except NotFound:
+        gone = True  # it is the last object of a collection that goes
+    if gone:
+        return NotFound(f"the collection was deleted collection={cid}")
+    return Corrupt(
+        f"the collection's pointer is missing key={layout.pointer_key(cid)}",
+        hint="nothing was changed; restore pointer.txt from the bucket's versions, or see docs/protocol.md",
+    )
 
 
 def read_pointer_if_changed(store: Store, cid: CollectionId, known: Pointer) -> Pointer:
@@ -110,7 +126,7 @@ def read_pointer_if_changed(store: Store, cid: CollectionId, known: Pointer) -> 
     try:
         found = store.get_if_changed(key, known.etag)
     except NotFound as error:
-        raise Corrupt(f"the collection's pointer is missing key={key}") from error
+        raise _missing(store, cid) from error
     return known if found is None else parse_pointer(cid, found.body, found.etag, found.modified_us)
 
 
@@ -118,7 +134,7 @@ def read_manifest(store: Store, key: str) -> Manifest:
     """The manifest that stands at ``key``. Raises ``NotFound`` (swept), ``Corrupt``, ``Invalid`` (newer format)."""
     manifest = decode_manifest(store.get(key).body, key)
     if manifest.key != key:
-        raise Corrupt(f"another manifest stands in its place key={key} found={manifest.key}")
+        raise Corrupt(f"another manifest stands in its place key={key} found={manifest.key}", key=key)
     return manifest
 
 
@@ -132,7 +148,9 @@ def read_current(store: Store, cid: CollectionId, *, attempts: int = 5) -> Curre
         except NotFound:
             missing = pointer.manifest_key
     raise Corrupt(
-        f"the current manifest is missing key={missing}", hint="`chromalith snapshot list` shows the versions that are whole"
+        f"the current manifest is missing key={missing}",
+        hint="`chromalith snapshot list` shows the versions that are whole",
+        key=missing,
     )
 
 
@@ -153,8 +171,8 @@ def publish(
     Raises ``Bug`` before anything is written if ``child`` breaks an invariant.
     """
     check_publish(parent.manifest, child, change)
-    known = _named(parent.manifest) | (_named(restored) if restored is not None else set())
-    if any(job.base < parent.manifest.boundary for job in _named(child) - known):
+    known = named_jobs(parent.manifest) | (named_jobs(restored) if restored is not None else set())
+    if any(job.base < parent.manifest.boundary for job in named_jobs(child) - known):
         return LostRace()  # without this, a stalled job could name objects that the sweep has deleted as orphans
     try:
         put_resolved(store, child.key, encode_manifest(child), Absent(), clock=clock)
@@ -170,8 +188,8 @@ def publish(
     return Published(child)
 
 
-def _named(manifest: Manifest) -> set[JobId]:
-    """The objects that a version names, by the jobs that wrote them."""
+def named_jobs(manifest: Manifest) -> set[JobId]:
+    """The objects that a version names, by the names of the jobs that wrote them."""
     named = {segment.id for segment in manifest.segments}
     named |= {segment.deletes.id for segment in manifest.segments if segment.deletes is not None}
     named |= {part.id for part in manifest.folded_parts} | {each.id for each in manifest.aside}
@@ -218,9 +236,14 @@ def publish_version_zero(store: Store, cid: CollectionId, clock: Clock) -> Manif
         content=Setsum(),
         embedding=Setsum(),
     )
-    put_resolved(store, manifest.key, encode_manifest(manifest), Absent(), clock=clock)
-    put_resolved(store, layout.pointer_key(cid), pointer_body(manifest), Absent(), clock=clock)
+    publish_first(store, clock, manifest)
     return manifest
+
+
+def publish_first(store: Store, clock: Clock, manifest: Manifest) -> None:
+    """Publish a collection's version 0, before any name leads to it: manifest first, pointer last."""
+    put_resolved(store, manifest.key, encode_manifest(manifest), Absent(), clock=clock)
+    put_resolved(store, layout.pointer_key(manifest.collection), pointer_body(manifest), Absent(), clock=clock)
 
 
 def tombstone_pointer(store: Store, cid: CollectionId, clock: Clock, *, attempts: int = 32) -> None:

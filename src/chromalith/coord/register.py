@@ -16,6 +16,7 @@ Invariants:
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -128,11 +129,19 @@ def encode(value: Value) -> bytes:
     )
 
 
+def _finite(text: str) -> float:
+    """A number that can be written again. Raises ``ValueError`` for NaN, the infinities, and what is rounded to one."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"not a finite number: {text:.50}")
+    return value
+
+
 def decode(key: str, body: bytes) -> dict[str, Any]:
     """The inverse of :func:`encode`, without the ``write_id``. Raises ``Corrupt`` with the ``key``."""
     try:
-        value = json.loads(body.decode("utf-8", "surrogatepass"))
-    except ValueError as error:
+        value = json.loads(body.decode("utf-8", "surrogatepass"), parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
         raise Corrupt(f"not JSON key={key}", hint="restore the object from the bucket's versions") from error
     if not isinstance(value, dict):
         raise Corrupt(f"not a JSON object key={key}", hint="restore the object from the bucket's versions")

@@ -26,6 +26,7 @@ from chromalith.coord.pointer import read_current
 from chromalith.coord.register import Register, decode
 from chromalith.errors import Conflict, Corrupt, Invalid, NotFound
 from chromalith.model import layout
+from chromalith.model import manifest_fields as fields
 from chromalith.model.ids import CollectionId
 from chromalith.model.manifest import Manifest
 from chromalith.store.port import Store
@@ -74,16 +75,19 @@ class Tag:
         """From decoded JSON. Raises ``Corrupt``, ``Invalid`` (a newer format)."""
         check_format(key, value, FORMAT)
         try:
+            version, manifest = value["version"], value["manifest"]
+            if manifest is not None and layout.parse_manifest_key(fields.text(manifest))[1] != version:
+                raise ValueError(f"its manifest is not of its version version={version}")
             return cls(
                 name=str(value["name"]),
-                version=None if value["version"] is None else int(value["version"]),
-                manifest=None if value["manifest"] is None else str(value["manifest"]),
-                held=bool(value["held"]),
+                version=None if manifest is None else fields.number(version),
+                manifest=manifest,
+                held=fields.flag(value["held"]),
                 purpose=str(value["purpose"]),
-                created_us=int(value["created_us"]),
-                released=tuple(str(each) for each in value["released"]),
+                created_us=fields.number(value["created_us"]),
+                released=tuple(fields.text(each) for each in fields.entries(value["released"])),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:  # Invalid is a ValueError
             raise Corrupt(f"not a tag key={key}", hint="restore it from the bucket's versions") from error
 
 
@@ -107,14 +111,28 @@ def find_tag(store: Store, cid: CollectionId, name: str) -> Tag:
     return tag
 
 
-def put_tag(store: Store, clock: Clock, cid: CollectionId, name: str, manifest: Manifest, *, purpose: str = "user") -> Tag:
+def put_tag(
+    store: Store,
+    clock: Clock,
+    cid: CollectionId,
+    name: str,
+    manifest: Manifest,
+    *,
+    purpose: str = "user",
+    witness: str | None = None,
+) -> Tag:
     """Keep a version under a name; the same again does nothing.
+
+    ``witness``: another tag that the caller has seen to hold this version. It is read again after the write: if it still does, the new
+    tag holds below the horizon too, because a sweep that does not list the new one yet lists the witness.
 
     Raises ``Conflict`` (the name stands for another version), ``NotFound`` (the version may have been swept already),
     ``Invalid`` (the name).
     """
     if not name or len(name) > NAME_CHARACTERS_MAX:
         raise Invalid(f"a tag's name has 1 to {NAME_CHARACTERS_MAX} characters characters={len(name)}", hint="choose a shorter one")
+    if name.isdecimal():
+        raise Invalid(f"a tag's name must not be a number tag={name!r}", hint=f"it would be taken for a version: say v{name}")
     register = Register(store, layout.tag_key(cid, name), clock)
 
     def change(value: dict[str, Any] | None) -> dict[str, Any]:
@@ -129,9 +147,11 @@ def put_tag(store: Store, clock: Clock, cid: CollectionId, name: str, manifest: 
         released = tuple(key for key in (old.released if old is not None else ()) if key != manifest.key)
         return Tag(name, manifest.version, manifest.key, False, purpose, clock.now_us(), released).value()
 
-    register.update(change)
+    written = Tag.of(register.key, register.update(change) or {})
+    if written.held:  # every sweep since then has seen it: to check it again would release it once the horizon has passed the version
+        return written
     horizon = read_current(store, cid).manifest.horizon
-    if manifest.version < horizon:
+    if manifest.version < horizon and not (witness is not None and _holds(store, cid, witness, manifest)):
         release_tag(store, clock, cid, name)
         raise NotFound(
             f"the version may have been swept already version={manifest.version} horizon={horizon}",
@@ -145,6 +165,13 @@ def put_tag(store: Store, clock: Clock, cid: CollectionId, name: str, manifest: 
 
     held = register.update(hold)
     return Tag.of(register.key, held or {})
+
+
+def _holds(store: Store, cid: CollectionId, name: str, manifest: Manifest) -> bool:
+    try:
+        return find_tag(store, cid, name).manifest == manifest.key
+    except NotFound:
+        return False
 
 
 def release_tag(store: Store, clock: Clock, cid: CollectionId, name: str) -> bool:

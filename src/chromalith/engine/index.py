@@ -7,8 +7,9 @@ decides which rows are looked at, never what is answered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ INDEX_THRESHOLD: Final = 10_000
 
 EF_SEARCH_MIN: Final = 160
 """Candidates below which bf16 and two threads of building find less than stock Chroma's 0.987 (docs/decisions/0003)."""
+
+CONFIG_MAX: Final = 2**20
+"""Of any number in a configuration."""
 
 CHECK_SAMPLE: Final = 256
 """Rows that a check looks up again. Evenly spaced, so that the same index is always judged by the same rows."""
@@ -47,6 +51,17 @@ class IndexConfig:
     ef_construction: int = 128
     ef_search: int = EF_SEARCH_MIN
     threads: int = 0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> IndexConfig:
+        """As a manifest has it. Raises ``Corrupt`` for what no build writes: the numbers become sizes of buffers.
+
+        Names that this release does not know are left out: they say how it was built."""
+        known = {field.name for field in fields(cls)}
+        wrong = {name: value for name, value in config.items() if type(value) is not int or not 0 <= value <= CONFIG_MAX}
+        if known & wrong.keys():
+            raise Corrupt(f"an index was built with numbers that can't be config={wrong!r:.200}")
+        return cls(**{name: value for name, value in config.items() if name in known})
 
 
 class VectorIndex(Protocol):

@@ -65,8 +65,9 @@ def select(
     found: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
     for part in parts:
         passing = _passing(part, condition, ids)
-        rows = np.arange(part.rows, dtype=np.int64) if passing is None else np.flatnonzero(passing)
-        found.append((part.seq()[rows], rows))
+        seq = part.seq()  # first: what its file has is counted, what a manifest promises is not
+        rows = np.arange(len(seq), dtype=np.int64) if passing is None else np.flatnonzero(passing)
+        found.append((seq[rows], rows))
     seq = np.concatenate([np.empty(0, np.int64)] + [part_seq for part_seq, _ in found])
     rows = np.concatenate([np.empty(0, np.int64)] + [part_rows for _, part_rows in found])
     origin = np.repeat(np.arange(len(found), dtype=np.int32), [len(part_rows) for _, part_rows in found])

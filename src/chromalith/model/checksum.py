@@ -15,6 +15,7 @@ Two hashes a record, because stock Chroma keeps content exactly but renormalises
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ MetadataValue = MetadataScalar | Sequence[MetadataScalar]
 PRIMES = np.array(
     [4294967291, 4294967279, 4294967231, 4294967197, 4294967189, 4294967161, 4294967143, 4294967111], dtype=np.uint64
 )
+_PRINTED = re.compile(r"[0-9a-f]{64}")
 _CONTENT_TAG = b"chromalith content 1\0"
 _EMBEDDING_TAG = b"chromalith embedding 1\0"
 _ABSENT = b"\0"
@@ -64,10 +66,13 @@ class Setsum:
 
     @classmethod
     def parse(cls, text: str) -> Setsum:
-        """The sum that prints as ``text`` (64 hexadecimal digits). Raises ``ValueError``."""
-        if len(text) != 64:
-            raise ValueError(f"a checksum has 64 hexadecimal digits, got {len(text)}")
-        return cls(tuple(int(text[i : i + 8], 16) for i in range(0, 64, 8)))
+        """The sum that prints as ``text`` (64 hexadecimal digits). Raises ``ValueError``, ``TypeError`` (not a text)."""
+        if _PRINTED.fullmatch(text) is None:
+            raise ValueError(f"a checksum has 64 hexadecimal digits, got {text!r:.80}")
+        lanes = tuple(int(text[i : i + 8], 16) for i in range(0, 64, 8))
+        if any(lane >= int(prime) for lane, prime in zip(lanes, PRIMES, strict=True)):
+            raise ValueError(f"a checksum is a sum modulo its primes, got {text}")
+        return cls(lanes)
 
 
 def _text(value: str | None) -> bytes:

@@ -41,6 +41,11 @@ def body_digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()[:16]
 
 
+def call_writer(call_id: str) -> str:
+    """The writer of the deltas of a named call: 32 hexadecimal digits that every process derives alike. Their counter is 0."""
+    return body_digest(call_id.encode()) + body_digest(b"call " + call_id.encode())
+
+
 def collection_id(text: str) -> CollectionId:
     """``text`` if it is a collection's UUID in its canonical form, else ``Invalid``."""
     if not _COLLECTION.fullmatch(text):

@@ -6,14 +6,16 @@ has a test with a version that breaks it and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from chromalith.errors import Bug, Corrupt
+from chromalith.model.buckets import Buckets
 from chromalith.model.checksum import Digests, Setsum
+from chromalith.model.folded import FoldedLookup
 from chromalith.model.ids import DeltaId
 from chromalith.model.manifest import Manifest, Segment
 
@@ -26,12 +28,15 @@ class Change:
         deltas: those that it folded, voided or set aside.
         live: how many live records it added, minus those it removed.
         content, embedding: the checksums of what it added minus what it removed.
+        before, after: the whole folded sets of the parent and of the child, parts included; needed where they have parts.
     """
 
     deltas: Sequence[DeltaId] = ()
     live: int = 0
     content: Setsum = Setsum()
     embedding: Setsum = Setsum()
+    before: FoldedLookup | None = None
+    after: FoldedLookup | None = None
 
 
 def check_publish(parent: Manifest, child: Manifest, change: Change) -> None:
@@ -57,9 +62,16 @@ def i2_versions_rise_by_one(parent: Manifest, child: Manifest) -> None:
 
 def i3_folded_once(parent: Manifest, child: Manifest, change: Change) -> None:
     """A folded delta is never folded again, and is remembered."""
-    for delta in change.deltas:
-        _require(delta not in parent.folded, "I3", f"a delta is folded again delta={delta}")
-        _require(delta in child.folded, "I3", f"a folded delta is not remembered delta={delta}")
+    if not change.deltas:
+        return
+    before = parent.folded if change.before is None else change.before
+    after = child.folded if change.after is None else change.after
+    blind = (parent.folded_parts and change.before is None) or (child.folded_parts and change.after is None)
+    _require(not blind, "I3", f"the older parts of the folded set were not looked at version={child.version}")
+    found = (before.find_all(change.deltas), after.find_all(change.deltas))
+    for delta, was, run in zip(change.deltas, *found, strict=True):
+        _require(was is None, "I3", f"a delta is folded again delta={delta}")
+        _require(run is not None, "I3", f"a folded delta is not remembered delta={delta}")
 
 
 def i4_checksums_change_by_what_was_done(parent: Manifest, child: Manifest, change: Change) -> None:
@@ -71,6 +83,15 @@ def i4_checksums_change_by_what_was_done(parent: Manifest, child: Manifest, chan
         content, embedding = content + segment.content, embedding + segment.embedding
     _require(child.content == content, "I4", f"segments' content checksums do not add up version={child.version}")
     _require(child.embedding == embedding, "I4", f"segments' embedding checksums do not add up version={child.version}")
+    if child.buckets is not None and child.buckets == parent.buckets:
+        same = (child.content, child.embedding) == (parent.content, parent.embedding)
+        _require(same, "I4", f"the parent's checksums by bucket are not the child's version={child.version}")
+
+
+def i4_buckets_add_up(child: Manifest, buckets: Buckets) -> None:
+    """The checksums by bucket that a fold is about to write for its child add up to the child's totals."""
+    holds = buckets.total() == (child.content, child.embedding)
+    _require(holds, "I4", f"checksums by bucket do not add up version={child.version}")
 
 
 def i6_counts_add_up(parent: Manifest, child: Manifest, change: Change) -> None:
@@ -102,20 +123,26 @@ class SegmentRows:
     embedding: Digests
 
 
-def check_version(manifest: Manifest, segments: Sequence[SegmentRows]) -> None:
-    """I1, I4, I6, I7 over everything that a version holds. Raises ``Corrupt`` with the first that fails."""
+def breaches(manifest: Manifest, segments: Sequence[SegmentRows]) -> Iterator[tuple[str, str]]:
+    """What of I1, I4, I6 and I7 does not hold over everything that a version holds: the invariant, and what is wrong."""
     seen: set[str] = set()
     for part in segments:
         if len(part.ids) != part.segment.live:
-            raise Corrupt(f"I6 broken: rows segment={part.segment.id} live={part.segment.live} found={len(part.ids)}")
+            yield "I6", f"rows segment={part.segment.id} live={part.segment.live} found={len(part.ids)}"
         for record_id in part.ids:
             if record_id in seen:
-                raise Corrupt(f"I1 broken: an id is live twice id={record_id!r}")
+                yield "I1", f"an id is live twice id={record_id!r}"
             seen.add(record_id)
         if Setsum.of(part.content) != part.segment.content:
-            raise Corrupt(f"I4 broken: content checksum segment={part.segment.id}")
+            yield "I4", f"content checksum segment={part.segment.id}"
         if Setsum.of(part.embedding) != part.segment.embedding:
-            raise Corrupt(f"I4 broken: embedding checksum segment={part.segment.id}")
+            yield "I4", f"embedding checksum segment={part.segment.id}"
     seqs = np.concatenate([part.seq for part in segments]) if segments else np.empty(0, np.int64)
     if len(np.unique(seqs)) != len(seqs) or (len(seqs) and int(seqs.max()) >= manifest.next_seq):
-        raise Corrupt(f"I7 broken: sequence numbers version={manifest.version}")
+        yield "I7", f"sequence numbers version={manifest.version}"
+
+
+def check_version(manifest: Manifest, segments: Sequence[SegmentRows]) -> None:
+    """I1, I4, I6, I7 over everything that a version holds. Raises ``Corrupt`` with the first that fails."""
+    for invariant, message in breaches(manifest, segments):
+        raise Corrupt(f"{invariant} broken: {message}")

@@ -23,13 +23,27 @@ TAG_ROOT = "tag/"
 LEASE_ROOT = "lease/"
 QUARANTINE_ROOT = "quarantine/"
 
+OWN_ROOTS = (
+    DELTA_ROOT, SEGMENT_ROOT, SNAPSHOT_ROOT, COLLECTION_ROOT, CATALOG_ROOT, PROBE_ROOT, FOLDED_ROOT, TAG_ROOT, LEASE_ROOT, QUARANTINE_ROOT,
+)  # fmt: skip
+"""Where objects of ours are; ``migration/`` is not among them: what lies there is a person's."""
+
 RECORDS_FILE = "records.parquet"
 IDS_FILE = "ids.parquet"
 
 
 def h(name: str) -> str:
-    """The safe form of a name: the first 32 hexadecimal digits of SHA-256 of its UTF-8."""
-    return hashlib.sha256(name.encode()).hexdigest()[:32]
+    """The safe form of a name: the first 32 hexadecimal digits of SHA-256 of its UTF-8. Raises ``Invalid`` if it has none."""
+    return hashlib.sha256(check_name(name).encode()).hexdigest()[:32]
+
+
+def check_name(name: str) -> str:
+    """``name``, if it can be written down: half of a surrogate pair has no UTF-8, else anything goes. Raises ``Invalid``."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise Invalid(f"a name is not valid Unicode name={name!r:.100}", hint="it holds half of a surrogate pair") from error
+    return name
 
 
 def store_key() -> str:
@@ -88,6 +102,42 @@ def parse_manifest_key(key: str) -> tuple[CollectionId, int, str]:
     raise Invalid(f"not the key of a manifest key={key!r}")
 
 
+def collection_in(key: str) -> CollectionId | None:
+    """The collection that an object belongs to, by the second part of its key; ``None`` for one that belongs to none."""
+    _, _, rest = key.partition("/")
+    text = rest.partition("/")[0].partition(".")[0]
+    try:
+        return collection_id(text)
+    except Invalid:
+        return None
+
+
+def parse_job_key(key: str) -> JobId | None:
+    """The job that wrote an object which only a manifest leads to: a segment's file, deletes, a folded part, buckets, a set-aside delta.
+
+    ``None`` for everything else. The job of a deletes object is the one that wrote *it*, not the one that wrote its segment.
+    """
+    match key.split("/"):
+        case ["segment", _, job, file] if file in (RECORDS_FILE, IDS_FILE):
+            name = job
+        case ["segment", _, job, file] if file.startswith("index."):
+            name = job
+        case ["segment", _, _, "deletes", file] if file.endswith(".parquet"):
+            name = file.removesuffix(".parquet")
+        case ["folded", _, file] if file.endswith(".parquet"):
+            name = file.removesuffix(".parquet")
+        case ["snapshot", _, "buckets", file] if file.endswith(".bin"):
+            name = file.removesuffix(".bin")
+        case ["quarantine", _, "aside", job, _]:
+            name = job
+        case _:
+            return None
+    try:
+        return JobId.parse(name)
+    except Invalid:
+        return None
+
+
 def segment_prefix(cid: CollectionId) -> str:
     return f"{SEGMENT_ROOT}{cid}/"
 
@@ -144,6 +194,16 @@ def aside_key(cid: CollectionId, restore: JobId, position: int, delta: DeltaId) 
     return f"{aside_prefix(cid, restore)}{position:08d}-{delta}.parquet"
 
 
+def parse_aside_key(key: str) -> tuple[CollectionId, JobId, int, DeltaId]:
+    """The collection, the restore, the place and the id in the key of a delta set aside, else ``Invalid``."""
+    parts = key.split("/")
+    if len(parts) == 5 and parts[0] == "quarantine" and parts[2] == "aside" and parts[4].endswith(".parquet"):
+        position, dash, delta = parts[4].removesuffix(".parquet").partition("-")
+        if dash and len(position) == 8 and position.isdigit():
+            return collection_id(parts[1]), JobId.parse(parts[3]), int(position), DeltaId.parse(delta)
+    raise Invalid(f"not the key of a delta set aside key={key!r}")
+
+
 def lease_key(cid: CollectionId) -> str:
     """The lease of folds."""
     return f"{LEASE_ROOT}{cid}.json"
@@ -154,9 +214,27 @@ def merge_lease_key(cid: CollectionId) -> str:
     return f"{LEASE_ROOT}{cid}.merge.json"
 
 
+def date_key(cid: CollectionId) -> str:
+    """What is written to read the store's date from, by whoever holds no lease."""
+    return f"{LEASE_ROOT}{cid}.date"
+
+
+def sweep_date_key() -> str:
+    """As :func:`date_key`, of a sweep of the whole store."""
+    return f"{LEASE_ROOT}sweep.date"
+
+
 def stock_prefix(cid: CollectionId, version: int) -> str:
     """Where a complete Chroma directory of a version stands, for readers that are stock Chroma."""
     return f"{snapshot_prefix(cid)}{version:0{VERSION_DIGITS}d}/chroma/"
+
+
+def parse_stock_key(key: str) -> tuple[int, str] | None:
+    """The version that a file of a stock snapshot is of, and the prefix of the one run that wrote it; ``None`` for another key."""
+    match key.split("/"):
+        case ["snapshot", cid, version, "chroma", run, _, *_] if len(version) == VERSION_DIGITS and version.isdigit():
+            return int(version), f"{SNAPSHOT_ROOT}{cid}/{version}/chroma/{run}/"
+    return None
 
 
 def stock_key(cid: CollectionId) -> str:

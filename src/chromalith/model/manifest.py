@@ -3,34 +3,68 @@
 The body is JSON; its last field is SHA-256 of the rest in canonical form, so that an altered manifest is told from a valid one
 before anything in it is believed. Fields are listed in ``docs/format.md``.
 """
+# house: long file because each field stands three times, as a value, written and read, and these are best compared in one place
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chromalith.errors import Corrupt, Invalid
+from chromalith.model import manifest_fields as fields
 from chromalith.model.checksum import Setsum
 from chromalith.model.folded import FoldedSet
-from chromalith.model.ids import CollectionId, JobId
-from chromalith.model.layout import buckets_key, deletes_key, folded_key, index_file, manifest_key, segment_file_key
+from chromalith.model.ids import CollectionId, JobId, collection_id
+from chromalith.model.layout import (
+    IDS_FILE,
+    RECORDS_FILE,
+    buckets_key,
+    deletes_key,
+    folded_key,
+    index_file,
+    manifest_key,
+    parse_manifest_key,
+    segment_file_key,
+)
 
 FORMAT = 2
 """1: without ``folded_parts``, ``aside`` and ``buckets`` (it is still read: they are empty then)."""
 
 
+_HINT = "`chromalith snapshot list` shows the versions that are whole"
+
+TAIL_BYTES = 64 * 2**10
+"""An object up to this size is read whole; of a larger one, parts. It is the footer of a segment of a hundred row groups."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileRef:
-    """An immutable object by what it must contain."""
+    """An immutable object by what it must contain.
+
+    Attributes:
+        size, sha256: of the whole body.
+        tail: of a Parquet file of which parts are read: its last bytes, the whole footer among them. The pages have checksums of
+            their own, the footer has none. Without this, altered statistics could hide a row group from a lookup, and a fold would
+            write a second record of an id that is there. ``None`` where an older release wrote the object.
+    """
 
     size: int
     sha256: str
+    tail: FileRef | None = None
 
     @classmethod
     def of(cls, body: bytes) -> FileRef:
         return cls(len(body), hashlib.sha256(body).hexdigest())
+
+    @classmethod
+    def of_parquet(cls, body: bytes) -> FileRef:
+        """As :meth:`of`; with the tail, if the file is one of which parts are read."""
+        if len(body) <= TAIL_BYTES:
+            return cls.of(body)
+        footer = int.from_bytes(body[-8:-4], "little") + 8  # the footer, its length, and Parquet's magic number
+        return replace(cls.of(body), tail=cls.of(body[-max(footer, TAIL_BYTES) :]))
 
     def holds(self, body: bytes) -> bool:
         """Whether ``body`` is what the object must contain."""
@@ -160,6 +194,8 @@ class Manifest:
         content, embedding: checksums of all live records.
         folded: the recent part of the folded set; the older ones are in ``folded_parts``, oldest first.
         aside: the restores whose set-aside deltas are kept.
+        restores: the latest restores, as (version, the version that it restored), ascending: what the records of a version come
+            from (:mod:`chromalith.model.lineage`).
         buckets: the sidecar of checksums by bucket; ``None`` for a version without segments, or of format 1.
         published: when recent versions were published, as (version, the store's time of their pointer): what the prompt
             sweep measures its grace by. Ascending, the parent last.
@@ -184,6 +220,7 @@ class Manifest:
     folded_parts: tuple[FoldedPartRef, ...] = ()
     aside: tuple[AsideRef, ...] = ()
     buckets: BucketsRef | None = None
+    restores: tuple[tuple[int, int], ...] = ()
 
     @property
     def key(self) -> str:
@@ -215,7 +252,20 @@ def _canonical(value: object) -> bytes:
 
 
 def _file(file: FileRef) -> dict[str, Any]:
-    return {"size": file.size, "sha256": file.sha256}
+    plain = {"size": file.size, "sha256": file.sha256}
+    return plain if file.tail is None else {**plain, "tail": _file(file.tail)}
+
+
+def _parse_file(value: Any) -> FileRef:
+    file = fields.mapping(value)
+    tail = file.get("tail")
+    return FileRef(
+        fields.number(file["size"], fields.SIZE_MAX), fields.sha256(file["sha256"]), None if tail is None else _parse_tail(tail)
+    )
+
+
+def _parse_tail(value: Any) -> FileRef:
+    return FileRef(fields.number(value["size"], fields.SIZE_MAX), fields.sha256(value["sha256"]))
 
 
 def _segment(segment: Segment) -> dict[str, Any]:
@@ -236,19 +286,36 @@ def _segment(segment: Segment) -> dict[str, Any]:
     }
 
 
-def _parse_segment(value: dict[str, Any]) -> Segment:
+def _parse_segment(value: Any) -> Segment:
     deletes, index = value["deletes"], value["index"]
-    return Segment(
+    segment = Segment(
         id=JobId.parse(value["id"]),
-        rows=value["rows"],
-        files={name: FileRef(**file) for name, file in value["files"].items()},
-        deletes=deletes and DeletesRef(JobId.parse(deletes["id"]), deletes["rows"], FileRef(**deletes["file"])),
-        index=index and IndexRef(index["kind"], index["library"], index["config"], FileRef(**index["file"])),
-        id_min=value["id_min"],
-        id_max=value["id_max"],
+        rows=fields.number(value["rows"], fields.ROWS_MAX),
+        files={name: _parse_file(value["files"][name]) for name in (RECORDS_FILE, IDS_FILE)},
+        deletes=None if deletes is None else _parse_deletes(deletes),
+        index=None if index is None else _parse_index(index),
+        id_min=fields.text(value["id_min"]),
+        id_max=fields.text(value["id_max"]),
         content=Setsum.parse(value["content"]),
         embedding=Setsum.parse(value["embedding"]),
     )
+    if segment.live < 0:
+        raise ValueError(f"more dead rows than rows segment={segment.id}")
+    return segment
+
+
+def _parse_deletes(value: Any) -> DeletesRef:
+    return DeletesRef(JobId.parse(value["id"]), fields.number(value["rows"], fields.ROWS_MAX), _parse_file(value["file"]))
+
+
+def _parse_index(value: Any) -> IndexRef:
+    config = dict(fields.mapping(value["config"]))
+    return IndexRef(fields.kind(value["kind"]), fields.text(value["library"]), config, _parse_file(value["file"]))
+
+
+def _parse_part(value: Any) -> FoldedPartRef:
+    intervals, version, day = (fields.number(value[name]) for name in ("intervals", "version", "day"))
+    return FoldedPartRef(JobId.parse(value["id"]), intervals, version, day, _parse_file(value["file"]))
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -278,6 +345,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
             for part in manifest.folded_parts
         ],
         "aside": [{"id": str(each.id), "deltas": each.deltas} for each in manifest.aside],
+        "restores": [list(item) for item in manifest.restores],
         "buckets": manifest.buckets and {"id": str(manifest.buckets.id), "file": _file(manifest.buckets.file)},
     }
     return _canonical({**value, "sha256": hashlib.sha256(_canonical(value)).hexdigest()})
@@ -289,34 +357,51 @@ def decode_manifest(body: bytes, key: str) -> Manifest:
         value = json.loads(body)
         stated = value.pop("sha256")
         version = value["format"]
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise Corrupt(f"not a manifest key={key}", hint="`chromalith snapshot list` shows the versions that are whole") from error
-    if isinstance(version, int) and version > FORMAT:
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        raise Corrupt(f"not a manifest key={key}", hint=_HINT, key=key) from error
+    if type(version) is not int or version < 1:
+        raise Corrupt(f"a manifest names no format key={key}", hint=_HINT, key=key)
+    if version > FORMAT:
         raise Invalid(f"a manifest has a newer format key={key} format={version} known={FORMAT}", hint="upgrade chromalith on this machine")
-    if hashlib.sha256(_canonical(value)).hexdigest() != stated:
-        raise Corrupt(f"a manifest was altered key={key}", hint="`chromalith snapshot list` shows the versions that are whole")
-    buckets = value.get("buckets")
-    return Manifest(
-        collection=CollectionId(value["collection"]),
-        version=value["version"],
-        parent=value["parent"],
-        write_id=value["write_id"],
-        kind=value["kind"],
-        created_us=value["created_us"],
-        boundary=value["boundary"],
-        horizon=value["horizon"],
-        next_seq=value["next_seq"],
-        dimension=value["dimension"],
-        segments=tuple(_parse_segment(segment) for segment in value["segments"]),
+    try:
+        if hashlib.sha256(_canonical(value)).hexdigest() != stated:
+            raise Corrupt(f"a manifest was altered key={key}", hint=_HINT, key=key)
+        return _parse(value)
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError, OverflowError) as error:  # Invalid is a ValueError
+        raise Corrupt(f"a manifest has a field that can't be: {error} key={key}", hint=_HINT, key=key) from error
+
+
+def _parse(value: dict[str, Any]) -> Manifest:
+    """From decoded JSON. Raises one of the errors that :func:`decode_manifest` catches."""
+    dimension, parent, buckets = value["dimension"], value["parent"], value.get("buckets")
+    manifest = Manifest(
+        collection=collection_id(value["collection"]),
+        version=fields.number(value["version"]),
+        parent=parent,
+        write_id=fields.write_id(value["write_id"]),
+        kind=fields.kind(value["kind"]),
+        created_us=fields.number(value["created_us"]),
+        boundary=fields.number(value["boundary"]),
+        horizon=fields.number(value["horizon"]),
+        next_seq=fields.number(value["next_seq"]),
+        dimension=None if dimension is None else fields.number(dimension),
+        segments=tuple(_parse_segment(segment) for segment in fields.entries(value["segments"])),
         content=Setsum.parse(value["content"]),
         embedding=Setsum.parse(value["embedding"]),
-        quarantined=tuple(Quarantined(**q) for q in value["quarantined"]),
-        folded=FoldedSet.from_json(value["folded"]),
-        published=tuple((v, us) for v, us in value["published"]),
-        folded_parts=tuple(
-            FoldedPartRef(JobId.parse(part["id"]), part["intervals"], part["version"], part["day"], FileRef(**part["file"]))
-            for part in value.get("folded_parts", ())
+        quarantined=tuple(
+            Quarantined(fields.text(q["delta"]), fields.text(q["reason"])) for q in fields.entries(value["quarantined"])
         ),
-        aside=tuple(AsideRef(JobId.parse(each["id"]), each["deltas"]) for each in value.get("aside", ())),
-        buckets=buckets and BucketsRef(JobId.parse(buckets["id"]), FileRef(**buckets["file"])),
+        folded=FoldedSet.from_json(fields.folded_runs(value["folded"])),
+        published=tuple(fields.pair(item) for item in fields.entries(value["published"])),
+        folded_parts=tuple(_parse_part(part) for part in fields.entries(value.get("folded_parts", []))),
+        aside=tuple(
+            AsideRef(JobId.parse(each["id"]), fields.number(each["deltas"])) for each in fields.entries(value.get("aside", []))
+        ),
+        buckets=None if buckets is None else BucketsRef(JobId.parse(buckets["id"]), _parse_file(buckets["file"])),
+        restores=tuple(fields.pair(item) for item in fields.entries(value.get("restores", []))),
     )
+    if parent is not None and parse_manifest_key(fields.text(parent))[:2] != (manifest.collection, manifest.version - 1):
+        raise ValueError(f"the parent is not of the version before parent={parent}")
+    if sum(segment.rows for segment in manifest.segments) > fields.ROWS_MAX:
+        raise ValueError(f"more rows than a version has limit={fields.ROWS_MAX}")
+    return manifest

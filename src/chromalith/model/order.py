@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from chromalith.model.folded import FoldedSet
+from chromalith.model.folded import FoldedLookup
 from chromalith.model.ids import DeltaId
 
 
@@ -35,12 +35,14 @@ def in_order(listed: Iterable[Listed]) -> list[Listed]:
     return result
 
 
-def pending(listed: Iterable[Listed], folded: FoldedSet, quarantined: Collection[str]) -> list[Listed]:
+def pending(listed: Iterable[Listed], folded: FoldedLookup, quarantined: Collection[str]) -> list[Listed]:
     """The listed deltas that count and are not folded yet, in order: what an overlay applies, and what a fold chooses from.
 
-    The quarantined ones go first: without this, an unreadable delta would still hide the retry of its call.
+    The quarantined ones go first: without this, an unreadable delta would still hide the retry of its call. Raises what ``folded`` raises.
     """
-    return in_order(delta for delta in listed if delta.id not in folded and str(delta.id) not in quarantined)
+    asked = [delta for delta in listed if not quarantined or str(delta.id) not in quarantined]
+    found = folded.find_all([delta.id for delta in asked])
+    return in_order(delta for delta, run in zip(asked, found, strict=True) if run is None)
 
 
 def settled_prefix(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,16 @@ import pyarrow.parquet as pq
 from chromalith.errors import Corrupt
 from chromalith.model.arrow import fixed_size_list, matrix, required
 from chromalith.model.checksum import Digests, content_digest, embedding_digest
+from chromalith.model.manifest_fields import ROWS_MAX
 from chromalith.model.metadata import decode_metadata
+from chromalith.model.parquet_limits import check_groups, read_bounded
 from chromalith.model.record import Record
 
 RECORD_ROWS_PER_GROUP = 1024  # 1.5 MiB of 384-d embeddings: what one point lookup reads
 ID_ROWS_PER_GROUP = 1024  # about 100 KiB
 _HASH = pa.binary(32)
+GROUP_BYTES_MAX = 2**31
+"""What one row group may take, decoded: 1,024 records of a delta's largest size are refused by the delta's own limits."""
 
 
 def id_hash(ids: Sequence[str]) -> npt.NDArray[np.uint64]:
@@ -117,6 +121,33 @@ def encode_ids(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
+RECORD_TYPES = {
+    "id": pa.string(), "seq": pa.int64(), "content_hash": _HASH, "embedding_hash": _HASH, "document": pa.string(), "uri": pa.string(),
+    "metadata": pa.string(),
+}  # fmt: skip
+ID_TYPES = {
+    "id_hash": pa.uint64(), "id": pa.string(), "row": pa.uint32(), "seq": pa.int64(), "content_hash": _HASH, "embedding_hash": _HASH,
+}  # fmt: skip
+
+
+def check_shape(file: pq.ParquetFile, types: Mapping[str, pa.DataType], rows: int) -> None:
+    """Raise ``ValueError`` unless a segment's file has the columns of its format, the rows of its manifest, and groups within limits.
+
+    To be asked before a value is decoded: a hash says that the bytes are as they were written, not that their writer meant well.
+    """
+    schema = file.schema_arrow
+    found = {field.name: field.type for field in schema}
+    if len(found) != len(schema) or any(found.get(name) != kind for name, kind in types.items()):
+        raise ValueError(f"columns are not those of the format columns={found}")
+    if types is RECORD_TYPES:
+        embedding = found.get("embedding", pa.null())
+        if not pa.types.is_fixed_size_list(embedding) or embedding.value_type != pa.float32() or not embedding.list_size:
+            raise ValueError(f"embeddings are not float32 of one width type={embedding}")
+    if file.metadata.num_rows != rows:
+        raise ValueError(f"it does not have the rows that its manifest says rows={file.metadata.num_rows} expected={rows}")
+    check_groups(file, GROUP_BYTES_MAX)
+
+
 def encode_deletes(rows: npt.NDArray[np.uint32]) -> bytes:
     """The body of a deletes object: ``rows`` ascending and unique."""
     sink = io.BytesIO()
@@ -127,10 +158,14 @@ def encode_deletes(rows: npt.NDArray[np.uint32]) -> bytes:
 def decode_deletes(body: bytes, key: str) -> npt.NDArray[np.uint32]:
     """The rows in a deletes object, ascending. Raises ``Corrupt``."""
     try:
-        column = pq.read_table(pa.BufferReader(body)).column("row")
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise Corrupt(f"not a deletes object key={key}") from error
-    rows: npt.NDArray[np.uint32] = column.to_numpy()
+        column = read_bounded(body, rows_max=ROWS_MAX, bytes_max=8 * ROWS_MAX).column("row")
+        if column.type != pa.uint32() or column.null_count:
+            raise ValueError(f"rows are not numbers type={column.type}")
+        rows: npt.NDArray[np.uint32] = column.to_numpy()
+        if not bool((rows[1:] > rows[:-1]).all()):
+            raise ValueError("rows are not ascending")
+    except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, OverflowError) as error:
+        raise Corrupt(f"not a deletes object key={key}: {error}", key=key) from error
     return rows
 
 

@@ -3,6 +3,9 @@
 ``records.parquet`` is decoded into ``vectors.npy`` and ``content.arrow`` beside it, because a search touches a few rows of either and
 Parquet has no cheap way to a row. Both are mapped, so that all processes of a machine share one copy in memory, and a cold process
 starts with what another one has decoded. Metadata is exploded into typed columns at the first filter.
+
+A file in the cache that can't be decoded was damaged there (the store's bytes are hashed when they arrive): the segment's files are
+dropped and downloaded again, once.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +25,16 @@ from chromalith.engine.index import IndexConfig, VectorIndex
 from chromalith.engine.part import Rows, Vectors
 from chromalith.engine.space import check_space
 from chromalith.engine.usearch_index import open_index
+from chromalith.errors import ChromalithError, Corrupt
 from chromalith.model import layout
 from chromalith.model.arrow import matrix
 from chromalith.model.ids import CollectionId
 from chromalith.model.manifest import Segment
 from chromalith.model.record import Record
-from chromalith.model.segment import id_hash
+from chromalith.model.segment import ID_TYPES, RECORD_TYPES, check_shape, id_hash
 from chromalith.store.cache import Cache
+
+Result = TypeVar("Result")
 
 _TEXT = pa.large_string()  # 32-bit offsets end at 2 GiB of text a column
 _CONTENT = {"id": _TEXT, "seq": pa.int64(), "document": _TEXT, "uri": _TEXT, "metadata": _TEXT}
@@ -90,16 +97,18 @@ class HydratedSegment:
         """The column ``id``, ``seq``, ``document``, ``uri`` or ``metadata``."""
         with self._lock:
             if self._content is None:
-                path = self._derived("content.arrow", self._decode_content)
-                with pa.memory_map(str(path)) as source:
-                    batch = pa.ipc.open_file(source).get_batch(0)
-                self._content = {name: batch.column(name) for name in _CONTENT}
+                self._content = self._decoded(self._open_content)
             return self._content[name]
+
+    def _open_content(self) -> dict[str, pa.Array]:
+        with pa.memory_map(str(self._derived("content.arrow", self._decode_content))) as source:
+            batch = pa.ipc.open_file(source).get_batch(0)
+        return {name: batch.column(name) for name in _CONTENT}
 
     def vectors(self) -> Vectors:
         with self._lock:
             if self._vectors is None:
-                self._vectors = self._open_vectors()
+                self._vectors = self._decoded(self._open_vectors)
             return self._vectors
 
     def _open_vectors(self) -> Vectors:
@@ -136,8 +145,10 @@ class HydratedSegment:
     def columns(self) -> MetadataColumns:
         with self._lock:
             if self._columns is None:
-                self._columns = open_columns(
-                    self._derived("columns.arrow", lambda path: write_columns(explode(self.content("metadata")), path))
+                self._columns = self._decoded(
+                    lambda: open_columns(
+                        self._derived("columns.arrow", lambda path: write_columns(explode(self.content("metadata")), path))
+                    )
                 )
             return self._columns
 
@@ -148,7 +159,8 @@ class HydratedSegment:
         with self._lock:
             if self._index is None:
                 key = layout.segment_file_key(self._cid, self.segment.id, layout.index_file(ref.kind))
-                self._index = open_index(self._cache.file(key, ref.file), check_space(self._space), IndexConfig(**ref.config))
+                space, config = check_space(self._space), IndexConfig.of(ref.config)
+                self._index = self._decoded(lambda: open_index(self._cache.file(key, ref.file), space, config))
             return self._index
 
     def _fetch_index_meanwhile(self) -> None:
@@ -198,10 +210,30 @@ class HydratedSegment:
     def _id_table(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
         with self._lock:
             if self._ids_by_hash is None:
-                path = self._file(layout.IDS_FILE)
-                table = pq.read_table(path, columns=["id_hash", "row"], memory_map=True)
-                self._ids_by_hash = (table.column("id_hash").to_numpy(), table.column("row").to_numpy())
+                self._ids_by_hash = self._decoded(self._open_id_table)
             return self._ids_by_hash
+
+    def _open_id_table(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
+        table = self._parquet(layout.IDS_FILE).read(columns=["id_hash", "row"])
+        return table.column("id_hash").to_numpy(), table.column("row").to_numpy()
+
+    def _decoded(self, decode: Callable[[], Result]) -> Result:
+        """``decode()``; where files of the cache can't be decoded, once more with what the store has.
+
+        Raises ``Corrupt`` if that can't be decoded either."""
+        try:
+            return decode()
+        except Exception as error:
+            if not _is_damage(error):
+                raise
+        key = self._records_key()
+        self._cache.drop(key)
+        try:
+            return decode()
+        except Exception as error:
+            if not _is_damage(error):
+                raise
+            raise Corrupt(f"a segment can't be decoded key={key}: {error}", key=key) from error
 
     def _file(self, name: str) -> Path:
         return self._cache.file(layout.segment_file_key(self._cid, self.segment.id, name), self.segment.files[name])
@@ -213,7 +245,7 @@ class HydratedSegment:
         return self._cache.derived(self._records_key(), name, build)
 
     def _decode_content(self, path: Path) -> None:
-        table = pq.read_table(self._file(layout.RECORDS_FILE), columns=list(_CONTENT), memory_map=True)
+        table = self._parquet().read(columns=list(_CONTENT))
         table = table.select(list(_CONTENT)).cast(pa.schema(_CONTENT)).combine_chunks()
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
@@ -235,8 +267,21 @@ class HydratedSegment:
     def _width(self) -> int:
         return int(self._parquet().schema_arrow.field("embedding").type.list_size)
 
-    def _parquet(self) -> pq.ParquetFile:
-        return pq.ParquetFile(self._file(layout.RECORDS_FILE), memory_map=True)
+    def _parquet(self, name: str = layout.RECORDS_FILE) -> pq.ParquetFile:
+        path = self._file(name)
+        # What this process has hashed needs no second check: it takes a third of the time of decoding.
+        trusted = self._cache.hashed(layout.segment_file_key(self._cid, self.segment.id, name))
+        file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=not trusted)
+        check_shape(file, RECORD_TYPES if name == layout.RECORDS_FILE else ID_TYPES, self.rows)
+        return file
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether it says that a file of the cache can't be decoded: not that the store's object is damaged (it is hashed when it arrives,
+    and then the key is told), nor that the machine refuses (no space, no permission)."""
+    if isinstance(error, ChromalithError):
+        return isinstance(error, Corrupt) and error.key is None
+    return isinstance(error, pa.ArrowException | OSError | ValueError | LookupError) and getattr(error, "errno", None) is None
 
 
 def _mapped(path: Path) -> Vectors:

@@ -24,8 +24,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache as once
@@ -35,28 +34,35 @@ import numpy.typing as npt
 
 from chromalith.clock import Clock
 from chromalith.coord.collections import Collections
+from chromalith.coord.folded_parts import Folded, FoldedParts
+from chromalith.coord.history import was_swept
 from chromalith.coord.listing import list_deltas
 from chromalith.coord.pointer import Pointer, read_manifest, read_pointer, read_pointer_if_changed
+from chromalith.coord.whole import naming_the_whole, naming_what_is_whole
 from chromalith.engine.part import MaskedPart, Part
-from chromalith.errors import Corrupt, NotFound
+from chromalith.errors import Corrupt, Invalid, NotFound
 from chromalith.model import layout
 from chromalith.model.delta import Delta, decode_delta
 from chromalith.model.ids import CollectionId, DeltaId, JobId
 from chromalith.model.manifest import Manifest, Segment
 from chromalith.model.order import Listed, pending
 from chromalith.model.segment import decode_deletes
+from chromalith.model.session_token import SessionToken
 from chromalith.read.hydrated import HydratedSegment
 from chromalith.read.overlay import Overlay, extend
 from chromalith.read.overlay_parts import OverlayParts
 from chromalith.read.view import State, View
+from chromalith.read.waiting import DEFAULT_TIMEOUT_S, is_seen, wait_until_seen
 from chromalith.store.cache import Cache, Swept
 from chromalith.store.port import Store
+from chromalith.threads import NewExecutor
 
 SWEEP_GRACE_S = 60.0
 PARALLEL_READ_MAX_S = SWEEP_GRACE_S / 2
 DELTA_CACHE_BYTES_MAX = 256 * 2**20
 DEFAULT_STALENESS_S = 300.0  # the guide's five-minute cache
 _RESTARTS_MAX = 5
+_IS_IT_THERE = "wait for longer, and look whether the token is of this store; writes are remembered for 30 days"
 
 NO_ROWS: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
 
@@ -76,6 +82,7 @@ class _Held:
     lock: threading.Lock = field(default_factory=threading.Lock)
     pointer: Pointer | None = None
     manifest: Manifest | None = None
+    folded: Folded | None = None  # the manifest's, with its older parts
     overlay: Overlay = field(default_factory=Overlay)
     on_top: OverlayParts = field(default_factory=OverlayParts)
     full: State | None = None  # with the overlay
@@ -96,6 +103,7 @@ class CollectionReader:
         clock: monotonic time.
         pending, forget: this process's own writes to a collection that it has not seen folded; and how to say that they were.
         saw: told the latest clock reading among listed deltas, so that what this process writes next is ordered behind what it read.
+        executor: where threads come from.
     """
 
     def __init__(
@@ -107,7 +115,8 @@ class CollectionReader:
         *,
         pending: Callable[[CollectionId], Sequence[DeltaId]] = lambda cid: (),
         forget: Callable[[CollectionId, set[DeltaId]], None] = lambda cid, folded: None,
-        saw: Callable[[int], None] = lambda hlc: None,
+        saw: Callable[[int], object] = lambda hlc: None,
+        executor: NewExecutor = ThreadPoolExecutor,
     ) -> None:
         self._store = store
         self._collections = collections
@@ -118,8 +127,9 @@ class CollectionReader:
         self._saw = saw
         self._guard = threading.Lock()
         self._held: dict[CollectionId, _Held] = {}
-        self._pool = ThreadPoolExecutor(16, "chromalith-read")
+        self._pool = executor(16, "chromalith-read")
         self._deltas = _DeltaCache(store, DELTA_CACHE_BYTES_MAX)
+        self._parts = FoldedParts(cache.body)
 
     def view(
         self, cid: CollectionId, *, level: ReadLevel = ReadLevel.INDEX_AND_WAL, max_staleness_s: float = DEFAULT_STALENESS_S
@@ -132,31 +142,79 @@ class CollectionReader:
             Invalid: something was written by a newer release.
             Unavailable: the store can't be read.
         """
-        state = self._state(cid, level, max_staleness_s)
-        return View(state, again=lambda: self._refresh(cid, force=True))
+        with naming_what_is_whole(self._store, cid):
+            state = self._state(cid, level, max_staleness_s)
+        return View(state, again=lambda: self._refresh(cid, force=True), explain=lambda error: naming_the_whole(self._store, cid, error))
+
+    def view_after(
+        self,
+        cid: CollectionId,
+        token: SessionToken,
+        *,
+        level: ReadLevel = ReadLevel.INDEX_AND_WAL,
+        max_staleness_s: float = DEFAULT_STALENESS_S,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> View:
+        """As :meth:`view`, of a state that has what a session token stands for (:mod:`chromalith.read.waiting`).
+
+        What this process writes from now on is ordered behind it.
+
+        Raises, besides what ``view`` does:
+            Invalid: the token is of another collection.
+            Unavailable: it was not seen within ``timeout_s``.
+            Conflict: a restore set it aside.
+            NotFound: it stands for no operation.
+            Corrupt: it is quarantined.
+        """
+        if token.collection != cid:
+            raise Invalid(f"the session token is of another collection token={token} collection={cid}", hint="read that collection")
+        self._saw(token.delta.hlc)
+
+        def seen_in(state: State) -> bool:
+            try:
+                return is_seen(token, state, Folded(state.manifest, self._parts), lambda delta: self._deltas.is_void(cid, delta))
+            except Swept:
+                return False  # a newer version knows
+
+        def look(anew: bool) -> State:
+            return self._state(cid, level, max_staleness_s, anew=anew)
+
+        hint = "run `chromalith compact`, or read at INDEX_AND_WAL" if level is ReadLevel.INDEX_ONLY else _IS_IT_THERE
+        state = wait_until_seen(token, look, seen_in, self._clock, timeout_s=timeout_s, hint=hint)
+        return View(state, again=lambda: self._refresh(cid, force=True), explain=lambda error: naming_the_whole(self._store, cid, error))
 
     def view_of(self, manifest: Manifest) -> View:
-        """A pinned, read-only view of one version, without an overlay."""
+        """A pinned, read-only view of one version, without an overlay. It raises ``NotFound`` once the version is swept."""
+
+        def gone() -> State:
+            raise was_swept(self._store, manifest)
+
         held = self._hold(manifest.collection)
         nothing = Overlay(next_seq=manifest.next_seq, dimension=manifest.dimension)
-        return View(self._state_of(manifest, nothing, held, self._space(manifest.collection)))
+        cid = manifest.collection
+        state = self._state_of(manifest, nothing, held, self._space(cid))
+        return View(state, gone, explain=lambda error: naming_the_whole(self._store, cid, error))
 
-    def _state(self, cid: CollectionId, level: ReadLevel, max_staleness_s: float) -> State:
+    def _state(self, cid: CollectionId, level: ReadLevel, max_staleness_s: float, *, anew: bool = False) -> State:
+        """A state at ``level``; ``anew``: asked of the store now, however young the held one is."""
         held = self._hold(cid)
         now = self._clock.monotonic_s()
         if level is ReadLevel.INDEX_AND_WAL or not self._own_writes_in(cid, held, level):
             return self._refresh(cid)
         if level is ReadLevel.INDEX_AND_BOUNDED_WAL:
-            fresh = held.full is not None and now - held.full_at_s <= max_staleness_s
+            fresh = held.full is not None and now - held.full_at_s <= max_staleness_s and not anew
             return held.full if fresh and held.full is not None else self._refresh(cid)
+        missing: str | None = None
         with held.lock:
             for attempt in range(_RESTARTS_MAX):
-                if held.snapshot is not None and now - held.snapshot_at_s <= max_staleness_s:
+                if held.snapshot is not None and now - held.snapshot_at_s <= max_staleness_s and not anew:
                     return held.snapshot
-                with suppress(Swept):
+                try:
                     self._advance(cid, held, self._read_pointer(cid, held, whole=attempt > 0))
-                    held.snapshot_at_s = now
-        raise _missing(cid)
+                    held.snapshot_at_s, anew = now, False
+                except Swept as error:
+                    missing = error.key
+        raise _missing(cid, missing)
 
     def _own_writes_in(self, cid: CollectionId, held: _Held, level: ReadLevel) -> bool:
         """Whether every write of this process is in what ``level`` would answer from."""
@@ -166,10 +224,16 @@ class CollectionReader:
         state = held.full if level is ReadLevel.INDEX_AND_BOUNDED_WAL else held.snapshot
         if state is None:
             return False
-        seen = {delta for delta in pending if delta in state.manifest.folded}
+        overlay = set(state.overlay)
+        waiting = [delta for delta in pending if delta not in overlay]
+        try:
+            runs = Folded(state.manifest, self._parts).find_all(waiting)
+        except Swept:
+            return False  # a refresh starts again from the current version
+        seen = {delta for delta, run in zip(waiting, runs, strict=True) if run is not None}
         if seen:
             self._forget(cid, seen)
-        return all(delta in seen or delta in state.overlay for delta in pending)
+        return len(seen) == len(waiting)
 
     # -- the default level ---------------------------------------------------------------------------------------------
 
@@ -180,6 +244,7 @@ class CollectionReader:
         with held.lock:
             if not force and held.full is not None and held.full_at_s > came_s:
                 return held.full
+            missing: str | None = None
             for attempt in range(_RESTARTS_MAX):
                 began_s = self._clock.monotonic_s()
                 try:
@@ -187,11 +252,12 @@ class CollectionReader:
                     self._saw(max((delta.id.hlc for delta in listed), default=0))
                     self._advance(cid, held, pointer)
                     held.full = self._lay_over(cid, held, listed)
-                except Swept:
+                except Swept as error:
+                    missing = error.key
                     continue
                 held.full_at_s = held.snapshot_at_s = began_s
                 return held.full
-        raise _missing(cid)
+        raise _missing(cid, missing)
 
     def _list_then_pointer(self, cid: CollectionId, held: _Held, *, whole: bool) -> tuple[list[Listed], Pointer]:
         if self._store.settle_s > 0:  # remote: the requests' latency is worth a thread
@@ -219,8 +285,8 @@ class CollectionReader:
         try:
             manifest = read_manifest(self._store, pointer.manifest_key)
         except NotFound as error:
-            raise Swept(f"the manifest was swept key={pointer.manifest_key}") from error
-        held.pointer, held.manifest = pointer, manifest
+            raise Swept(f"the manifest was swept key={pointer.manifest_key}", key=pointer.manifest_key) from error
+        held.pointer, held.manifest, held.folded = pointer, manifest, Folded(manifest, self._parts)
         held.overlay = Overlay(next_seq=manifest.next_seq, dimension=manifest.dimension)
         held.on_top = OverlayParts()
         held.full = None
@@ -232,10 +298,10 @@ class CollectionReader:
 
     def _lay_over(self, cid: CollectionId, held: _Held, listed: Sequence[Listed]) -> State:
         manifest = held.manifest
-        if manifest is None:
+        if manifest is None or held.folded is None:
             raise Corrupt(f"no manifest was loaded collection={cid}")
         quarantined = {q.delta for q in manifest.quarantined}
-        wanted = [delta.id for delta in pending(listed, manifest.folded, quarantined)]
+        wanted = [delta.id for delta in pending(listed, held.folded, quarantined)]
         if held.full is not None and held.overlay.deltas == tuple(wanted):
             return held.full
         overlay = held.overlay if held.overlay.extends(wanted) else Overlay(next_seq=manifest.next_seq, dimension=manifest.dimension)
@@ -292,7 +358,7 @@ class CollectionReader:
         rows = held.deletes.get(ref.id)  # once: another thread may drop it at any moment
         if rows is None:
             key = layout.deletes_key(cid, segment.id, ref.id)
-            rows = held.deletes.setdefault(ref.id, decode_deletes(self._cache.file(key, ref.file).read_bytes(), key))
+            rows = held.deletes.setdefault(ref.id, decode_deletes(self._cache.body(key, ref.file), key))
         return rows
 
     def close(self) -> None:
@@ -300,10 +366,11 @@ class CollectionReader:
         self._pool.shutdown(wait=False)
 
 
-def _missing(cid: CollectionId) -> Corrupt:
+def _missing(cid: CollectionId, key: str | None) -> Corrupt:
     return Corrupt(
-        f"what the current version names is missing collection={cid}",
+        f"what the current version names is missing collection={cid}" + ("" if key is None else f" key={key}"),
         hint="`chromalith snapshot list` shows the versions that are whole",
+        key=key,
     )
 
 
@@ -317,11 +384,15 @@ class _DeltaCache:
         self._held: OrderedDict[DeltaId, tuple[Delta, int]] = OrderedDict()
         self._bytes = 0
 
-    def read(self, cid: CollectionId, wanted: Sequence[DeltaId], pool: ThreadPoolExecutor) -> list[Delta]:
+    def read(self, cid: CollectionId, wanted: Sequence[DeltaId], pool: Executor) -> list[Delta]:
         """Those deltas, in that order. Raises ``Swept`` if one is gone, ``Corrupt``, ``Invalid``."""
         if len(wanted) < 2 or self._store.settle_s == 0:
             return [self._one(cid, delta) for delta in wanted]
         return list(pool.map(lambda delta: self._one(cid, delta), wanted))
+
+    def is_void(self, cid: CollectionId, delta: DeltaId) -> bool:
+        """Whether a delta stands for no operation. Raises ``Swept``."""
+        return self._one(cid, delta).operations is None
 
     def _one(self, cid: CollectionId, delta: DeltaId) -> Delta:
         with self._lock:

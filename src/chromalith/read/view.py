@@ -66,11 +66,15 @@ class View:
     Args:
         state: what to show.
         again: a newer state, read from the store; ``None`` where the state is pinned (an old version): then ``Swept`` is raised.
+        explain: what to raise for an object that is damaged or missing.
     """
 
-    def __init__(self, state: State, again: Callable[[], State] | None = None) -> None:
+    def __init__(
+        self, state: State, again: Callable[[], State] | None = None, explain: Callable[[Corrupt], Corrupt] = lambda error: error
+    ) -> None:
         self._state = state
         self._again = again
+        self._explain = explain
 
     @property
     def manifest(self) -> Manifest:
@@ -147,6 +151,15 @@ class View:
         return self._answer(answer)
 
     def _answer(self, answer: Callable[[State], Result]) -> Result:
+        try:
+            return self._answer_from_whole(answer)
+        except Corrupt as error:
+            explained = self._explain(error)
+            if explained is error:
+                raise
+            raise explained from error
+
+    def _answer_from_whole(self, answer: Callable[[State], Result]) -> Result:
         for _ in range(_RESTARTS_MAX):
             try:
                 return answer(self._state)
@@ -158,6 +171,7 @@ class View:
                     raise Corrupt(
                         f"what the current version names is missing: {error.message}",
                         hint="`chromalith snapshot list` shows the versions that are whole",
+                        key=error.key,
                     ) from error
         raise Unavailable(
             "objects keep being swept before they are read", hint="lengthen the sweep's retention, or read with fewer at once"

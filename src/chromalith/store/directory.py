@@ -43,6 +43,7 @@ PAGE_ENTRIES = 10_000
 """A page costs 10 to 20 µs an entry and is a snapshot: large enough that nearly all listings are one page."""
 
 OWN_DIRECTORY = ".chromalith"
+_TEMPORARY = f"{OWN_DIRECTORY}/temporary"
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 _temporary_numbers = itertools.count()
 
@@ -71,7 +72,7 @@ class DirectoryStore:
             )
         self._url = f"file://{quote(self._root)}"
         self._lock = ChangeLock(os.path.join(self._root, OWN_DIRECTORY, "lock"), clock)
-        self._temporary = os.path.join(self._root, OWN_DIRECTORY, "temporary")
+        self._temporary = os.path.join(self._root, _TEMPORARY)
         self._handle_id = clock.random_hex(16)
 
     @property
@@ -148,6 +149,25 @@ class DirectoryStore:
 
     def copy(self, source: str, target: str) -> None:
         self.put(target, self.get(source).body)
+
+    # -- temporary files (a capability: chromalith.store.leftovers) ---------------------------------------------------------
+
+    def temporary_files(self) -> Page:
+        """The temporary files that are there: of processes at work, and of those that were killed. Dated by when they were written to."""
+        found: Page = []
+        with reporting_os_errors(OWN_DIRECTORY, Unavailable), suppress(FileNotFoundError), os.scandir(self._temporary) as items:
+            for item in items:
+                with suppress(FileNotFoundError):
+                    if item.is_file(follow_symlinks=False):
+                        found.append(_entry(f"{_TEMPORARY}/{item.name}", item.stat(follow_symlinks=False)))
+        return sorted(found, key=lambda entry: entry.key)
+
+    def remove_temporary_file(self, entry: Entry) -> None:
+        """Remove one, unless it was written to since. A process that wants to name it after all fails, and has written nothing."""
+        path = os.path.join(self._temporary, os.path.basename(entry.key))
+        with reporting_os_errors(entry.key, Unavailable), suppress(FileNotFoundError):
+            if _etag(os.stat(path, follow_symlinks=False)) == entry.etag:
+                os.unlink(path)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import io
 
+from chromalith.errors import Corrupt
+from chromalith.model.manifest import TAIL_BYTES, FileRef
 from chromalith.store.port import Store
-
-TAIL_BYTES = 64 * 2**10  # the footer of a segment of a hundred row groups
 
 
 class RangedFile(io.RawIOBase):
-    """The object ``key`` of ``size`` bytes. Its last 64 KiB are read once and kept: every Parquet reader begins there."""
+    """The object ``key`` that must be as ``ref`` says. Its tail is read once, checked and kept: every Parquet reader begins there."""
 
-    def __init__(self, store: Store, key: str, size: int) -> None:
+    def __init__(self, store: Store, key: str, ref: FileRef) -> None:
         super().__init__()
         self._store = store
         self._key = key
-        self._size = size
+        self._size = ref.size
+        self._expected = ref.tail
+        self._tail_start = max(0, ref.size - (TAIL_BYTES if ref.tail is None else ref.tail.size))
         self._at = 0
         self._tail: bytes | None = None
 
@@ -42,9 +44,14 @@ class RangedFile(io.RawIOBase):
         start, self._at = self._at, max(stop, self._at)
         if start >= stop:
             return b""
-        tail_start = max(0, self._size - TAIL_BYTES)
-        if start >= tail_start:
-            if self._tail is None:
-                self._tail = self._store.get_range(self._key, tail_start, self._size)
-            return self._tail[start - tail_start : stop - tail_start]
+        if start >= self._tail_start:
+            return self._read_tail()[start - self._tail_start : stop - self._tail_start]
         return self._store.get_range(self._key, start, stop)
+
+    def _read_tail(self) -> bytes:
+        if self._tail is None:
+            tail = self._store.get_range(self._key, self._tail_start, self._size)
+            if self._expected is not None and not self._expected.holds(tail):
+                raise Corrupt(f"the end of a stored object is not what its manifest says key={self._key}", key=self._key)
+            self._tail = tail
+        return self._tail

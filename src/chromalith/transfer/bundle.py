@@ -5,6 +5,8 @@
     <prefix>manifest.json                                written last: without it there is no bundle
     <prefix><collection>/<run>-<number>.parquet          the layout of chromalith.transfer.parquet, at most about 256 MiB each
 
+``<collection>`` is its name, or the first 32 digits of the SHA-256 of a name that a key cannot have.
+
 ``manifest.json`` has ``format``, ``kind`` (``parquet``) and ``collections``: for each its ``name, configuration,
 schema, metadata, version, records, content, embedding`` and its ``files`` in order, each with ``key`` (below the
 prefix), ``rows``, ``bytes`` and ``sha256``. ``run`` is chance, so that two exports to one prefix at the same time can't
@@ -23,7 +25,10 @@ from typing import Any
 
 from chromalith.clock import SYSTEM_CLOCK, Clock
 from chromalith.errors import Corrupt, Invalid, NotFound
+from chromalith.model import layout
+from chromalith.model import manifest_fields as fields
 from chromalith.model.checksum import Setsum
+from chromalith.store.keys import check_key, is_key
 from chromalith.store.port import Absent, PreconditionFailed, Store
 from chromalith.store.readback import put_resolved
 from chromalith.transfer.export import check_written
@@ -72,15 +77,20 @@ class Bundled:
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Bundled:
-        """The inverse of :meth:`value`."""
+        """The inverse of :meth:`value`. Raises ``KeyError``, ``TypeError``, ``ValueError``."""
+        files = [fields.mapping(file) for file in fields.entries(value["files"])]
+        for file in files:
+            check_key(fields.text(file["key"]))
+            fields.number(file["bytes"])
+            fields.sha256(file["sha256"])
         return cls(
-            name=value["name"],
-            definition=Definition(value["configuration"], value["schema"], value["metadata"]),
-            version=value["version"],
-            records=int(value["records"]),
-            bytes=int(value["bytes"]),
+            name=fields.text(value["name"]),
+            definition=Definition.of_fields(value),
+            version=None if value["version"] is None else fields.number(value["version"]),
+            records=fields.number(value["records"]),
+            bytes=fields.number(value["bytes"]),
             sums=Sums(Setsum.parse(value["content"]), Setsum.parse(value["embedding"])),
-            files=tuple(value["files"]),
+            files=tuple(files),
         )
 
 
@@ -140,9 +150,9 @@ def read_manifest(store: Store, prefix: str) -> dict[str, Any]:
     except NotFound as error:
         raise NotFound(f"there is no export key={key}", hint="an export that was interrupted has no manifest: export again") from error
     try:
-        value: dict[str, Any] = json.loads(body)
-        newer = value["format"] > FORMAT
-    except (ValueError, KeyError, TypeError) as error:
+        value: dict[str, Any] = dict(fields.mapping(json.loads(body)))
+        newer = fields.number(value["format"]) > FORMAT
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Corrupt(f"not the manifest of an export key={key}") from error
     if newer:
         raise Invalid(f"the export has a newer format key={key} format={value['format']} known={FORMAT}", hint="upgrade chromalith")
@@ -161,7 +171,10 @@ class Bundle:
                 f"the export is not of Parquet files prefix={prefix} kind={value.get('kind')}",
                 hint="import it as a Chroma directory",
             )
-        self.collections = [Bundled.of(each) for each in value["collections"]]
+        try:
+            self.collections = [Bundled.of(each) for each in fields.entries(value["collections"])]
+        except (ValueError, KeyError, TypeError) as error:
+            raise Corrupt(f"not the manifest of an export of Parquet files prefix={prefix}: {error}", hint="export again") from error
 
     def names(self) -> list[str]:
         """The names of the collections."""
@@ -247,6 +260,11 @@ def put_file(store: Store, root: str, key: str, path: Path, clock: Clock) -> dic
     return {"key": key, "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
 
 
+def _folder(name: str) -> str:
+    """The collection's name, or its hash where a key cannot have it: a name may have blanks, slashes, or any letter."""
+    return name if is_key(name) and "/" not in name else layout.h(name)
+
+
 def _export_one(source: Source, store: Store, root: str, run: str, clock: Clock, progress: Progress) -> Bundled:
     total, records, sums = source.total(), 0, Sums()
     files: list[dict[str, Any]] = []
@@ -260,7 +278,7 @@ def _export_one(source: Source, store: Store, root: str, run: str, clock: Clock,
                     writer.append(batch)
                     progress(records + writer.records, total)
                     batch = next(batches, None)
-            entry = put_file(store, root, f"{source.name}/{run}-{len(files):05d}.parquet", path, clock)
+            entry = put_file(store, root, f"{_folder(source.name)}/{run}-{len(files):05d}.parquet", path, clock)
             files.append({**entry, "rows": writer.records})
             records += writer.records
             sums = Sums(sums.content + writer.sums.content, sums.embedding + writer.sums.embedding)

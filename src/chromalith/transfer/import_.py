@@ -38,6 +38,8 @@ class ImportReport:
         records, deltas, bytes: how many records were written, in how many deltas, of how many bytes.
         seconds: how long it took.
         verified: whether the source named checksums, and what was read added up to them.
+        token: the session token of the last delta, ``None`` if there was none: who waits for it sees the whole import, because its
+            deltas are in order.
     """
 
     collection: CollectionId
@@ -47,6 +49,7 @@ class ImportReport:
     bytes: int
     seconds: float
     verified: bool
+    token: str | None = None
 
 
 def import_collection(
@@ -98,6 +101,7 @@ def import_collection(
         bytes=run.bytes,
         seconds=session.clock.monotonic_s() - began_s,
         verified=source.sums is not None,
+        token=run.token,
     )
 
 
@@ -131,6 +135,7 @@ class _Run:
         self._progress = progress
         self._sums = Sums()
         self.records = self.deltas = self.bytes = 0
+        self.token: str | None = None
 
     def all(self, first: Batch, rest: Iterator[Batch]) -> None:
         """Write ``first`` and the ``rest``, one after another."""
@@ -170,6 +175,7 @@ class _Run:
         self.records += receipt.rows
         self.deltas += 1
         self.bytes += receipt.bytes
+        self.token = receipt.token
         self._progress(self.records, total)
 
     def _told(self, error: ChromalithError) -> ChromalithError:

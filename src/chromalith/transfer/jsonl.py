@@ -90,7 +90,7 @@ class JsonlSource:
     def _parse(self, line: bytes, number: int) -> _Line:
         try:
             value = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             cut = "" if line.endswith(b"\n") else ": the file ends within it"
             raise self._wrong(f"a line is not JSON{cut}", number) from error
         if not isinstance(value, dict):

@@ -24,14 +24,17 @@ import pyarrow.parquet as pq
 
 from chromalith.clock import SYSTEM_CLOCK, Clock
 from chromalith.errors import Invalid
+from chromalith.model import manifest_fields as fields
 from chromalith.model.arrow import fixed_size_list, matrix
 from chromalith.model.checksum import Setsum
-from chromalith.model.metadata import decode_metadata, encode_metadata
+from chromalith.model.metadata import encode_metadata
 from chromalith.transfer.export import check_written
 from chromalith.transfer.place import check_free, placed
 from chromalith.transfer.port import ROWS_DEFAULT, Batch, Definition, Progress, Source, Sums, Written, silent
 
 FORMAT = 1
+DIMENSION_MAX = 2**16
+"""A batch of 5,000 such embeddings is 1.3 GB."""
 KEY = b"chromalith.export"
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "ids", "_id"),
@@ -64,7 +67,7 @@ class ParquetSource:
         self._definition = Definition.of_space(space)
         if self._footer is not None:
             footer = self._footer
-            self._definition = Definition(footer["configuration"], footer["schema"], footer["metadata"])
+            self._definition = Definition.of_fields(footer)
 
     @property
     def name(self) -> str:
@@ -92,9 +95,17 @@ class ParquetSource:
         row = 0
         wanted = sorted(set(self._columns.values()))
         with _named_errors(self._path):
+            self._check_widths()
             for found in self._open().iter_batches(rows, columns=wanted):
                 yield self._batch(found, row)
                 row += len(found)
+
+    def _check_widths(self) -> None:
+        """A null row of a fixed-size list takes its width once it is read, though it takes nothing in the file."""
+        schema = self._open().schema_arrow
+        kind = schema.field(self._columns["embedding"]).type
+        if pa.types.is_fixed_size_list(kind) and not 0 < kind.list_size <= DIMENSION_MAX:
+            raise Invalid(f"embeddings are too wide, or empty file={self._path} dimension={kind.list_size} limit={DIMENSION_MAX}")
 
     def _open(self) -> pq.ParquetFile:
         # Read as a stream: without pre-buffering, a row group is never in memory as a whole.
@@ -157,7 +168,7 @@ class ParquetSource:
         for row, value in enumerate(column.to_pylist(), start):
             try:
                 found = json.loads(value) if isinstance(value, str) else dict(value) if isinstance(value, list) else value
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 raise self._wrong("metadata is neither JSON nor a map", row) from error
             if found is not None and not isinstance(found, dict):
                 raise self._wrong("metadata is not an object", row)
@@ -280,6 +291,8 @@ def _columns(schema: pa.Schema, renamed: Mapping[str, str], path: Path) -> dict[
     for field, names in COLUMNS.items():
         wanted = (renamed[field],) if field in renamed else names
         name = next((name for name in wanted if name in schema.names), None)
+        if name is not None and schema.names.count(name) > 1:
+            raise Invalid(f"the file has several columns of one name file={path} column={name}")
         if name is not None:
             found[field] = name
         elif field in renamed or field in ("id", "embedding"):
@@ -293,9 +306,21 @@ def _columns(schema: pa.Schema, renamed: Mapping[str, str], path: Path) -> dict[
 def _footer(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, Any] | None:
     if KEY not in metadata:
         return None
-    footer = decode_metadata(metadata[KEY].decode()) or {}
-    if footer.get("format", 0) > FORMAT:
-        raise Invalid(f"the file has a newer format file={path} format={footer.get('format')} known={FORMAT}", hint="upgrade chromalith")
+    try:
+        footer = dict(fields.mapping(json.loads(metadata[KEY])))
+        if fields.number(footer["format"]) > FORMAT:
+            hint = "upgrade chromalith"
+            raise Invalid(f"the file has a newer format file={path} format={footer['format']} known={FORMAT}", hint=hint)
+        fields.text(footer["name"])
+        Definition.of_fields(footer)
+        for name in ("content", "embedding"):
+            Setsum.parse(footer[name])
+        if footer["version"] is not None:
+            fields.number(footer["version"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, Invalid):  # which is a ValueError
+            raise
+        raise Invalid(f"what the file says about itself cannot be read file={path}: {error}", hint="export it again") from error
     return footer
 
 
@@ -309,5 +334,5 @@ def _named_errors(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise Invalid(f"no such file file={path}") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         raise Invalid(f"not a whole Parquet file file={path}", hint=str(error).partition("\n")[0][:200]) from error

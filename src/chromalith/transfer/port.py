@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from chromalith.model import manifest_fields as fields
 from chromalith.model.checksum import Digests, Setsum, content_digest, embedding_digest
 
 ROWS_DEFAULT = 5_000
@@ -74,10 +75,16 @@ class Definition:
     def space(self) -> str:
         """The distance: ``l2``, ``cosine`` or ``ip``."""
         for index in ("hnsw", "spann"):
-            space = (self.configuration.get(index) or {}).get("space")
-            if space:
-                return str(space)
+            settings = self.configuration.get(index)
+            if isinstance(settings, Mapping) and settings.get("space"):
+                return str(settings["space"])
         return "l2"
+
+    @classmethod
+    def of_fields(cls, value: Mapping[str, Any]) -> Definition:
+        """From decoded JSON with ``configuration``, ``schema`` and ``metadata``. Raises ``KeyError``, ``ValueError``."""
+        schema, metadata = (None if value[name] is None else fields.mapping(value[name]) for name in ("schema", "metadata"))
+        return cls(fields.mapping(value["configuration"]), schema, metadata)
 
     @classmethod
     def of_space(cls, space: str) -> Definition:

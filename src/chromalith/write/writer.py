@@ -35,11 +35,14 @@ from chromalith.model.ids import (
     CollectionId,
     DeltaId,
     body_digest,
+    call_writer,
     hlc_tick,
 )
 from chromalith.model.operation import OP_BY_LABEL, Operations
+from chromalith.model.session_token import SessionToken
 from chromalith.store.port import Absent, Store
 from chromalith.store.readback import Overtaken, put_resolved
+from chromalith.threads import NewExecutor
 from chromalith.write.validate import operations
 
 CLOCK_AHEAD_US_MAX = 86_400_000_000  # a day: more than clocks differ that anybody set
@@ -65,7 +68,7 @@ class Receipt:
     @property
     def token(self) -> str:
         """The session token: another process can wait for what this call wrote."""
-        return f"{self.collection}:{self.delta}"
+        return str(SessionToken(self.collection, self.delta))
 
 
 class OwnWrites:
@@ -74,16 +77,22 @@ class OwnWrites:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._deltas: dict[CollectionId, deque[DeltaId]] = {}
+        self._last: dict[CollectionId, DeltaId] = {}
 
     def note(self, cid: CollectionId, delta: DeltaId) -> None:
         """Remember an acknowledged write."""
         with self._lock:
+            self._last[cid] = delta
             self._deltas.setdefault(cid, deque(maxlen=OWN_WRITES_MAX)).append(delta)
 
     def pending(self, cid: CollectionId) -> list[DeltaId]:
         """Those that :meth:`forget` has not been told of, oldest first."""
         with self._lock:
             return list(self._deltas.get(cid, ()))
+
+    def last(self, cid: CollectionId) -> DeltaId | None:
+        """The one that was acknowledged last, folded or not."""
+        return self._last.get(cid)
 
     def forget(self, cid: CollectionId, folded: set[DeltaId]) -> None:
         """Drop what was seen in a snapshot."""
@@ -101,9 +110,18 @@ class DeltaWriter:
         collections: what is known of the collections (their dimension, and whether they still exist).
         clock: time and chance.
         own: where acknowledged writes are noted for this process's readers.
+        executor: where threads come from.
     """
 
-    def __init__(self, store: Store, collections: Collections, clock: Clock, own: OwnWrites | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        collections: Collections,
+        clock: Clock,
+        own: OwnWrites | None = None,
+        *,
+        executor: NewExecutor = ThreadPoolExecutor,
+    ) -> None:
         self._store = store
         self._collections = collections
         self._clock = clock
@@ -113,7 +131,7 @@ class DeltaWriter:
         self._lock = threading.Lock()
         self._hlc = 0
         self._counter = 0
-        self._beside = ThreadPoolExecutor(32, "chromalith-write")  # threads start on demand; each only waits for a GET
+        self._beside = executor(32, "chromalith-write")  # threads start on demand; each only waits for a GET
 
     def write(
         self,
@@ -143,7 +161,7 @@ class DeltaWriter:
         """
         known = self._collections.known(cid)
         fresh = known is None
-        collection = self._collections.get(cid) if known is None else known
+        collection = self._collections.check_alive(cid) if known is None else known
         batch = operations(OP_BY_LABEL[op], ids, embeddings, documents, uris, metadatas, dimension=collection.dimension)
         if batch.dimension is not None and collection.dimension is None:
             self._collections.fix_dimension(cid, batch.dimension)
@@ -159,7 +177,7 @@ class DeltaWriter:
         if collection_is_fresh:
             self._put(key, body, named=call_id is not None)
         elif self._store.settle_s > 0:  # a remote store: hide one request behind the other
-            alive = self._beside.submit(self._collections.refresh, cid)
+            alive = self._beside.submit(self._collections.check_alive, cid)
             try:
                 self._put(key, body, named=call_id is not None)
             finally:
@@ -169,20 +187,23 @@ class DeltaWriter:
             if alive_error is not None:
                 raise alive_error
         else:
-            self._collections.refresh(cid)
+            self._collections.check_alive(cid)
             self._put(key, body, named=call_id is not None)
         self._own.note(cid, delta)
         return Receipt(cid, delta, len(batch), len(body))
 
-    def saw(self, hlc: int) -> None:
+    def saw(self, hlc: int) -> bool:
         """Order what is written from now on behind a delta with this clock reading, as far as the store's time leaves it open.
 
         Without this, two writers whose clocks differ could change places within one tick of the store's clock, although the
         second had read what the first wrote. A reading from a clock that is days ahead is not followed: it would never end.
+        Returns whether it was.
         """
         with self._lock:
-            if hlc <= (self._clock.now_us() + CLOCK_AHEAD_US_MAX) << HLC_LOGICAL_BITS:
+            near = hlc <= (self._clock.now_us() + CLOCK_AHEAD_US_MAX) << HLC_LOGICAL_BITS
+            if near:
                 self._hlc = max(self._hlc, hlc)
+            return near
 
     def _next_id(self, body: bytes, call_id: str | None) -> DeltaId:
         if os.getpid() != self._process:
@@ -190,7 +211,7 @@ class DeltaWriter:
         with self._lock:
             self._hlc = hlc_tick(self._hlc, self._clock.now_us())
             if call_id is not None:
-                return DeltaId(self._hlc, body_digest(call_id.encode()) + body_digest(b"call " + call_id.encode()), 0, body_digest(body))
+                return DeltaId(self._hlc, call_writer(call_id), 0, body_digest(body))
             if self._counter > COUNTER_MAX:
                 self._writer, self._counter = self._clock.random_hex(WRITER_DIGITS), 0
             counter, self._counter = self._counter, self._counter + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,10 @@ from chromalith.errors import Corrupt, NotFound, Unavailable
 from chromalith.model import layout
 from chromalith.model import segment as segment_module
 from chromalith.model.ids import CollectionId
-from chromalith.model.manifest import Segment
+from chromalith.model.manifest import TAIL_BYTES, FileRef, Segment
 from chromalith.model.record import Record
 from chromalith.model.segment import id_hash, segment_table
 from chromalith.store.memory import MemoryStore
-from chromalith.store.ranged import TAIL_BYTES
 from chromalith.testing.faulty import Fault, FaultyStore, at_verb
 
 CID = CollectionId("00000000-0000-4000-8000-000000000001")
@@ -94,8 +94,7 @@ def test_two_ids_with_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("rows", [40, 2_500])
 @pytest.mark.parametrize("name", [layout.RECORDS_FILE, layout.IDS_FILE])
 def test_a_changed_byte_is_found_or_does_not_matter(name: str, rows: int) -> None:
-    """Whichever byte of a file is changed (of a large one: before its footer), a lookup says ``Corrupt`` with the key, or answers as
-    before."""
+    """Whichever byte of a file is changed, its footer's too, a lookup says ``Corrupt`` with the key, or answers as before."""
     store, segment = written(rows)
     ids = [f"id-{i}" for i in range(0, rows + 20, rows // 8)]
     expected = answer(look_up(store, segment, ids))
@@ -104,7 +103,8 @@ def test_a_changed_byte_is_found_or_does_not_matter(name: str, rows: int) -> Non
     assert (len(whole) > TAIL_BYTES) is (rows > 40)
     footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     found = 0
-    offsets = range(0, len(whole), 11) if rows == 40 else range(4, footer, footer // 200)
+    offsets = list(range(0, len(whole), 11) if rows == 40 else range(4, footer, footer // 200))
+    offsets += range(footer, len(whole), (len(whole) - footer) // 50)
     for at in offsets:
         store.put(key, whole[:at] + bytes([whole[at] ^ 0x11]) + whole[at + 1 :])
         try:
@@ -113,6 +113,28 @@ def test_a_changed_byte_is_found_or_does_not_matter(name: str, rows: int) -> Non
             assert key in str(error)
             found += 1
     assert found > len(offsets) / 10
+
+
+def test_altered_statistics_hide_no_id() -> None:
+    """The statistics of a row group decide whether it is read at all: changed to exclude an id, they are found out, not believed."""
+    store, segment = written(2_500)
+    key = layout.segment_file_key(CID, segment.id, layout.IDS_FILE)
+    whole = store.get(key).body
+    greatest = max(int(id_hash([f"id-{i}"])[0]) for i in range(2_500)).to_bytes(8, "little")
+    assert whole.count(greatest, len(whole) - TAIL_BYTES) >= 1
+    at = whole.index(greatest, len(whole) - TAIL_BYTES)
+    store.put(key, whole[:at] + bytes(8) + whole[at + 8 :])
+    with pytest.raises(Corrupt, match=key):
+        look_up(store, segment, ["id-1"])
+
+
+def test_a_segment_of_an_older_release_is_looked_up_without_the_hash_of_its_tail() -> None:
+    """Its manifest has none; the pages' checksums are checked as before."""
+    store, segment = written(2_500)
+    assert all(ref.tail is not None for ref in segment.files.values())
+    older = replace(segment, files={name: FileRef(ref.size, ref.sha256) for name, ref in segment.files.items()})
+    found, _ = look_up(store, older, ["id-1", "id-2499"])
+    assert set(found) == {"id-1", "id-2499"}
 
 
 @pytest.mark.parametrize("rows", [40, 2_500])

@@ -9,11 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromalith.errors import Corrupt
+from chromalith.errors import Bug, Corrupt
+from chromalith.model.buckets import Buckets
 from chromalith.model.checksum import Digests, Setsum
 from chromalith.model.ids import CollectionId, JobId
-from chromalith.model.invariants import SegmentRows, check_version
-from chromalith.model.manifest import Manifest, Segment
+from chromalith.model.invariants import (
+    Change,
+    SegmentRows,
+    check_version,
+    i4_buckets_add_up,
+    i4_checksums_change_by_what_was_done,
+)
+from chromalith.model.manifest import BucketsRef, FileRef, Manifest, Segment
 
 CID = CollectionId("00000000-0000-4000-8000-000000000001")
 
@@ -74,3 +81,19 @@ def test_checksums_are_those_of_multisets(left: list[int], right: list[int]) -> 
     assert a - a == Setsum()
     assert (a == b) is (sorted(left) == sorted(right))
     assert Setsum.parse(str(both)) == both
+
+
+def test_buckets_that_do_not_add_up_are_not_published() -> None:
+    """Nor the parent's, by a job that changed the records."""
+    content, embedding = digests(1, 2), digests(101, 102)
+    buckets = Buckets.of(np.array([3, 300], np.uint64), content, embedding)
+    segment = part(1, ["a", "b"], [1, 2]).segment
+    child = replace(version(), segments=(segment,), content=Setsum.of(content), embedding=Setsum.of(embedding))
+    i4_buckets_add_up(child, buckets)
+    with pytest.raises(Bug, match="I4"):
+        i4_buckets_add_up(child, buckets + buckets)
+    ref = BucketsRef(JobId(1, "b" * 32), FileRef(1, "0" * 64))
+    change = Change(live=2, content=child.content, embedding=child.embedding)
+    i4_checksums_change_by_what_was_done(version(), replace(child, buckets=ref), change)
+    with pytest.raises(Bug, match="I4"):
+        i4_checksums_change_by_what_was_done(replace(version(), buckets=ref), replace(child, buckets=ref), change)

@@ -54,6 +54,8 @@ def test_every_key_is_one_that_stores_accept(segment: JobId, deletes: JobId, del
         layout.segment_file_key(CID, segment, layout.index_file("usearch")),
         layout.deletes_key(CID, segment, deletes),
         layout.lease_key(CID),
+        layout.merge_lease_key(CID),
+        layout.date_key(CID),
         layout.stock_key(CID),
     ):
         assert is_key(key)

@@ -12,7 +12,7 @@ from chromalith.model.checksum import Setsum
 from chromalith.model.ids import JobId
 from chromalith.model.manifest import DeletesRef, FileRef, Segment
 from chromalith.model.plan import MergePolicy, plan_merges, tier
-from chromalith.model.rebase import carried_deletes
+from chromalith.model.rebase import Abandon, CarryDeletes, rebase_merge
 
 FILE = FileRef(1, "0" * 64)
 
@@ -106,15 +106,19 @@ def test_a_rebased_merge_shows_what_its_inputs_show(case: tuple[list[set[int]], 
     def array(values: set[int]) -> np.ndarray:  # type: ignore[type-arg]
         return np.array(sorted(values), np.uint32)
 
-    carried = carried_deletes(
+    decision = rebase_merge(
         names,
         {name: array(dead) for name, dead in zip(names, read, strict=True)},
         {name: array(dead) for name, dead in zip(names, now, strict=True) if dead is not None},
         output_row,
+        base=5,
+        boundary=5,
     )
     possible = all(dead is not None and was <= dead for was, dead in zip(read, now, strict=True))
-    assert (carried is not None) is possible
-    if carried is not None:
+    assert isinstance(decision, Abandon) is not possible
+    if possible:
+        carried = decision.rows if isinstance(decision, CarryDeletes) else np.empty(0, np.uint32)
+        assert len(carried) or not isinstance(decision, CarryDeletes)
         live = {pair for pair, at in place.items() if at not in set(carried.tolist())}
         assert live == {(i, row) for i, n in enumerate(rows) for row in range(n) if row not in (now[i] or set())}
         assert carried.tolist() == sorted(set(carried.tolist()))

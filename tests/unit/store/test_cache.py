@@ -124,3 +124,54 @@ def test_a_derived_file_is_built_once_and_whole(store: CountingStore, tmp_path: 
     assert built.read_bytes() == b"whole"
     assert len(list(built.parent.iterdir())) == 1
     cache.close()
+
+
+def test_an_altered_file_is_downloaded_again(store: CountingStore, tmp_path: Path) -> None:
+    """Whatever its size is now; one whose times alone were lost is hashed, and kept."""
+    ref = put(store, "segment/a", b"body")
+    cache = Cache(store, tmp_path, SYSTEM_CLOCK)
+    path = cache.file("segment/a", ref)
+    for altered, downloads in ((b"bOdy", 1), (b"", 1), (b"body", 0)):
+        store.reset()
+        path.write_bytes(altered)
+        assert cache.file("segment/a", ref).read_bytes() == b"body"
+        assert store.counts.total == downloads
+    store.reset()
+    cache.file("segment/a", ref)
+    assert store.counts.total == 0
+    cache.close()
+
+
+def test_an_altered_derived_file_is_made_again(store: CountingStore, tmp_path: Path) -> None:
+    cache = Cache(store, tmp_path, SYSTEM_CLOCK)
+    path = cache.derived("a/records", "derived", lambda path: path.write_bytes(b"whole") and None)
+    assert cache.has_derived("a/records", "derived")
+    path.write_bytes(b"wHole")
+    assert not cache.has_derived("a/records", "derived")
+    assert cache.derived("a/records", "derived", lambda path: path.write_bytes(b"whole") and None).read_bytes() == b"whole"
+    cache.close()
+
+
+def test_the_bytes_of_a_small_object_are_hashed_each_time(store: CountingStore, tmp_path: Path) -> None:
+    """So damage that keeps the file's times is found too."""
+    ref = put(store, "a", b"body")
+    cache = Cache(store, tmp_path, SYSTEM_CLOCK)
+    path = cache.file("a", ref)
+    status = path.stat()
+    path.write_bytes(b"bOdy")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert cache.file("a", ref).read_bytes() == b"bOdy"  # a file is handed out by its seal
+    assert cache.body("a", ref) == b"body"
+    cache.close()
+
+
+def test_what_is_dropped_is_downloaded_again(store: CountingStore, tmp_path: Path) -> None:
+    """With what was derived from it; its neighbours' folders are left alone."""
+    refs = {key: put(store, key, key.encode()) for key in ("s/1/records", "s/2/records")}
+    cache = Cache(store, tmp_path, SYSTEM_CLOCK)
+    paths = [cache.file(key, ref) for key, ref in refs.items()]
+    derived = cache.derived("s/1/records", "derived", lambda path: path.write_bytes(b"x") and None)
+    cache.drop("s/1/records")
+    assert [path.exists() for path in (*paths, derived)] == [False, True, False]
+    assert cache.file("s/1/records", refs["s/1/records"]).exists()
+    cache.close()
