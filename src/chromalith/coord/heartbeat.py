@@ -18,6 +18,7 @@ is best effort: without a heartbeat a lease runs out, somebody else does the wor
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
 import sys
@@ -150,9 +151,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+def _end_with_the_input() -> None:
+    """Wait for the end of standard input, which is the end of the holder; a request that hangs must not outlive it."""
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
 def main() -> None:
     """The process: beat for the owner named on standard input, until that ends."""
     order = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_the_input, daemon=True).start()
     store = open_store(order["url"], storage_options=order["storage_options"], clock=SYSTEM_CLOCK)
     seen = look(store, order["key"])
     if seen is None or seen.record.released or seen.record.owner != order["owner"]:
@@ -169,8 +177,7 @@ def main() -> None:
                 with suppress(OSError):
                     sys.stdout.buffer.write(_BEATING)
                     sys.stdout.buffer.flush()
-        if select.select([0], [], [], seen.record.lease_s / BEATS)[0]:  # nothing more is ever written: this is the end of it
-            return
+        SYSTEM_CLOCK.sleep(seen.record.lease_s / BEATS)
 
 
 if __name__ == "__main__":
