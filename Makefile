@@ -33,8 +33,8 @@ demo: env  ## half a minute of Chromalith, on a folder of this machine
 
 test: test-python test-chroma-short  ## all tests: ours, then the short form of Chroma's own suite
 
-test-python: env  ## our own tests; TESTS=path and PYTEST_ARGS=… narrow them
-	$(VENV)/python -m pytest $(PYTEST_ARGS) $(TESTS)
+test-python: env  ## our own tests, on all cores; TESTS=path and PYTEST_ARGS=… narrow them
+	$(VENV)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(PYTEST_ARGS) $(TESTS)
 
 test-chroma: env-chroma  ## all of Chroma's own tests that are claimed to pass, on our client
 	$(SUITE_VENV)/python tests/chroma/run.py $(SUITE_ARGS)

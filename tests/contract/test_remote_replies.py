@@ -226,7 +226,7 @@ def test_credentials_of_a_profile_are_found_and_checked(
 
 def test_the_probe_passes_the_real_server(seaweed_store: Store) -> None:
     report = probe(seaweed_store, SYSTEM_CLOCK)
-    assert len(report.checks) == 7
+    assert len(report.checks) == 9
     assert report.whole_seconds, "and so the store settles for two of them"
     assert abs(report.clock_skew_us) < 5_000_000
     assert list(seaweed_store.list("")) == []

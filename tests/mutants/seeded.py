@@ -168,7 +168,7 @@ MUTANTS = (
         "coord/register.py",
         "put_resolved(self._store, self._key, body, condition, clock=self._clock)",
         "self._store.put(self._key, body)",
-        ("unit/coord/test_register.py::test_concurrent_changes_are_all_applied",),
+        ("unit/coord/test_register.py::test_a_race_that_is_always_lost_ends_in_conflict_and_leaves_the_winner",),
     ),
     Mutant(
         "a corrupt delta hides the retry of its call",
