@@ -226,6 +226,21 @@ def test_the_boundary_lets_jobs_go_on() -> None:
         assert unnamed(world) >= set(young)
 
 
+def test_a_sweep_after_a_sweep_lets_jobs_go_on() -> None:
+    """However little is kept: what a job wrote that began within the grace stays, and the job is not discarded, if many sweeps pass it."""
+    with with_history(2) as world:
+        written = orphan(world, world.current().version)
+        for value in range(3):
+            world.upsert("ab", value)
+            world.compact()
+            sweep(world, Retention(keep_versions=1, keep_age_s=0, job_grace_s=4_000))
+        assert world.current().boundary <= 2
+        assert set(written) <= set(keys(world.store))
+        world.clock.advance(4_001)
+        sweep(world, Retention(keep_versions=1, keep_age_s=0, job_grace_s=4_000))
+        assert unnamed(world) == set()
+
+
 def test_what_is_not_ours_stays() -> None:
     """Objects with other keys, beside ours or below our prefixes, are not touched, however old."""
     with with_history(4) as world:

@@ -19,8 +19,8 @@ from chromalith.errors import ChromalithError, Corrupt, NotFound, Unavailable
 from chromalith.model import layout
 from chromalith.model.ids import CollectionId, collection_id
 from chromalith.model.retention import Retention
-from chromalith.store.port import Store
-from chromalith.store.wrappers import CountingStore
+from chromalith.store.port import Object, Store
+from chromalith.store.wrappers import CountingStore, DelegatingStore
 from chromalith.testing.faulty import Crash, Fault, FaultyStore, at_calls
 
 
@@ -87,6 +87,30 @@ def test_a_deleted_collection_goes_after_a_day() -> None:
         assert set(before) == {each.key for each in swept.garbage}
         world.create("gone")
         assert world.documents() == {"a": "1", "b": "1"}
+
+
+def test_one_that_is_deleted_while_the_sweep_runs_has_its_day() -> None:
+    """The day counts from the deletion, and not from when the sweep listed the collection's object, which was written long before."""
+    with with_history(2) as world:
+        cid = filled(world, "gone")
+        world.clock.advance(3 * DAY_S)
+        before = of(world, cid)
+        object_key = layout.collection_key(cid)
+
+        class DeletedOnceListed(DelegatingStore):
+            read = False
+
+            def get(self, key: str) -> Object:
+                if key == object_key and not self.read:
+                    self.read = True
+                    world.catalog.delete(TENANT, DATABASE, "gone")
+                return self.inner.get(key)
+
+        assert not reasons(sweep_store(world, store=DeletedOnceListed(world.store)))
+        assert of(world, cid) == before
+        world.clock.advance(DAY_S + 60)
+        sweep_store(world)
+        assert of(world, cid) == []
 
 
 def test_a_reader_that_slept_is_told_that_the_collection_is_gone() -> None:

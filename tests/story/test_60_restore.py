@@ -15,7 +15,7 @@ from chromalith.compaction.unapplied import Status, drop, list_aside, release, r
 from chromalith.compaction.verify import verify
 from chromalith.coord.history import kept_versions, manifest_at
 from chromalith.coord.tags import put_tag, release_tag
-from chromalith.errors import Invalid, NotFound
+from chromalith.errors import Conflict, Invalid, NotFound
 from chromalith.model import layout
 from chromalith.model.folded import State
 from chromalith.model.ids import DeltaId
@@ -425,3 +425,23 @@ def test_dropping_a_quarantined_delta() -> None:
         assert world.documents() == {}
         with pytest.raises(NotFound):
             drop(world.store, world.clock, world.cid, quarantined=[delta])
+
+
+def test_a_quarantined_call_that_was_retried_and_waits_is_not_dropped() -> None:
+    """To drop it would lose the retry, which was acknowledged: the drop is refused until that is folded."""
+    with World() as world:
+        first = world.upsert("q", 1, call_id="c")
+        altered(world.store, layout.delta_key(world.cid, first.delta), lambda body: body[:-9])
+        world.compact()
+        world.clock.advance(1)
+        world.upsert("q", 1, call_id="c")
+        with pytest.raises(Conflict, match="repeated"):
+            drop(world.store, world.clock, world.cid, quarantined=[first.delta])
+        assert world.documents() == {"q": "1"}
+        world.compact()
+        drop(world.store, world.clock, world.cid, quarantined=[first.delta])
+        world.clock.advance(200)
+        world.compact()
+        assert world.documents() == {"q": "1"}
+        assert world.current().quarantined == ()
+        assert keys(world.store, layout.DELTA_ROOT) == []

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from tests.restores import SHORT, with_history
-from tests.worlds import World, documents
+from tests.story.sweeps import in_line
+from tests.worlds import DATABASE, NAME, TENANT, World, documents, keys
 
 from chromalith import Client, Invalid, NotFound, Reader, Writer, compact
+from chromalith.compaction.next_version import child_of
 from chromalith.compaction.sweep import run_sweep
 from chromalith.coord.history import manifest_at, published_keys, version_of
-from chromalith.coord.pins import At, check_at
+from chromalith.coord.pins import At, Pins, check_at
+from chromalith.coord.pointer import LostRace, publish, read_current
 from chromalith.coord.tags import put_tag
+from chromalith.model.invariants import Change
+from chromalith.model.retention import Retention
 from chromalith.restoring import rollback
 from chromalith.session import Session
 from chromalith.store.url import open_store
-from chromalith.testing.faulty import Call, Fault, FaultyStore
+from chromalith.testing.faulty import Call, Crash, Fault, FaultyStore
 
 
 def test_a_version_by_moment_tag_or_number() -> None:
@@ -69,6 +75,36 @@ def test_the_history_while_others_publish() -> None:
 
             found = published_keys(FaultyStore(world.store, publish, world.clock), world.cid)
             assert sorted(found) in ([0, 1, 2, 3], [0, 1, 2, 3, 4, 5])
+
+
+def test_a_lost_race_is_never_taken_for_history() -> None:
+    """A sweep begins while the history is listed, and stops between a published manifest and its rival: the rival is no version."""
+    with World() as world:
+        for value in range(6):
+            if value == 2:
+                read = read_current(world.store, world.cid)
+            world.upsert("a", value)
+            world.compact()
+        rival = child_of(read, world.clock, "merge", world.clock.now_us(), None)
+        assert isinstance(publish(world.store, world.clock, read, rival, Change()), LostRace)
+        assert rival.version == 3
+        began = False
+
+        def crash(call: Call) -> Fault | None:
+            return Fault.CRASH_BEFORE if call.verb == "delete" and call.key == rival.key else None
+
+        def sweep(call: Call) -> Fault | None:
+            nonlocal began
+            if call.verb == "list" and not began:
+                began = True
+                with suppress(Crash):
+                    dying = FaultyStore(world.store, crash, world.clock)
+                    run_sweep(dying, world.clock, world.cid, Retention(keep_versions=3, keep_age_s=0, job_grace_s=0), executor=in_line)
+            return None
+
+        assert list(published_keys(FaultyStore(world.store, sweep, world.clock), world.cid)) == [6, 5, 4]
+        assert began
+        assert rival.key in keys(world.store)
 
 
 @pytest.mark.parametrize("at", [datetime(2026, 1, 1), "", "7", 7, {"words": "7"}, {"words": -1}, {"words": True}, {"words": 1.5}])  # noqa: DTZ001
@@ -129,3 +165,21 @@ def test_rolling_back_in_python(tmp_path: Path) -> None:
         assert reader.get("words").ids == ["a", "c"]
         with pytest.raises(NotFound):
             rollback(url, "wrods", 1)
+
+
+def test_a_misspelt_name_is_not_read_as_it_is_now() -> None:
+    """A collection that ``at=`` names and that is not there is an error, whichever collection is read; so is a time given as text."""
+    with World() as world:
+        world.upsert("a", 1)
+        world.compact()
+        session = world.session()
+        pins = Pins(world.store, session.catalog, {"wordz": 1}, TENANT, DATABASE)
+        with pytest.raises(NotFound, match="wordz") as caught:
+            pins.manifest(world.cid)
+        assert NAME in str(caught.value.hint)
+        named = Pins(world.store, session.catalog, {NAME: 1}, TENANT, DATABASE).manifest(world.cid)
+        assert named is not None
+        assert named.version == 1
+        with pytest.raises(NotFound) as caught:
+            Pins(world.store, session.catalog, "2026-01-01T00:00:00+00:00", TENANT, DATABASE).manifest(world.cid)
+        assert "datetime" in str(caught.value.hint)

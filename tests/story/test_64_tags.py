@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
 from tests.restores import SHORT, restorer, with_history
 from tests.worlds import World, documents
 
-from chromalith import ChromalithError, Invalid, NotFound
+from chromalith import ChromalithError, Conflict, Invalid, NotFound
 from chromalith.compaction.sweep import run_sweep
 from chromalith.compaction.verify import verify
 from chromalith.coord.history import manifest_at, version_of
 from chromalith.coord.tags import find_tag, list_tags, put_tag, release_tag
 from chromalith.model import layout
 from chromalith.model.manifest import Manifest
+from chromalith.store.port import Store
 from chromalith.testing.faulty import Call, Crash, Fault, FaultyStore, at_calls
 
 
@@ -64,6 +66,62 @@ def test_a_tag_beside_a_sweep() -> None:
                 with pytest.raises(NotFound):
                     find_tag(world.store, world.cid, "kept")
     assert endings == {True, False}
+
+
+def while_tagging(world: World, before: Callable[[Call], bool], act: Callable[[], object]) -> Store:
+    """The world's store for a tagger that sleeps before the first call that ``before`` says yes to, while ``act`` happens."""
+    slept = False
+
+    def sleep(call: Call) -> Fault | None:
+        nonlocal slept
+        if not slept and before(call):
+            slept = True
+            act()
+        return None
+
+    return FaultyStore(world.store, sleep, world.clock)
+
+
+def test_a_tag_that_was_given_to_another_version_meanwhile_is_not_released() -> None:
+    """A tagger whose tag does not hold releases what it wrote, and not what somebody else gave the name since."""
+    with with_history() as world:
+        old = manifest_at(world.store, world.cid, 1)
+
+        def moved() -> None:
+            run_sweep(world.store, world.clock, world.cid, SHORT)
+            release_tag(world.store, world.clock, world.cid, "kept")
+            put_tag(world.store, world.clock, world.cid, "kept", world.current())
+
+        store = while_tagging(world, lambda call: call.key == layout.pointer_key(world.cid), moved)
+        with pytest.raises(NotFound, match="swept"):
+            put_tag(store, world.clock, world.cid, "kept", old)
+        assert find_tag(world.store, world.cid, "kept").version == world.current().version
+
+
+def test_a_tag_that_was_released_and_written_again_is_not_marked_by_its_first_writer() -> None:
+    """What the first writer saw says nothing of the second tag: a sweep has passed between them, and the version is gone."""
+    with with_history() as world:
+        old = manifest_at(world.store, world.cid, 1)
+        looked = False
+
+        def crash(call: Call) -> Fault | None:
+            return Fault.CRASH_BEFORE if call.key == layout.pointer_key(world.cid) else None
+
+        def again() -> None:
+            release_tag(world.store, world.clock, world.cid, "kept")
+            run_sweep(world.store, world.clock, world.cid, SHORT)
+            with suppress(Crash):
+                put_tag(FaultyStore(world.store, crash, world.clock), world.clock, world.cid, "kept", old)
+
+        def has_looked(call: Call) -> bool:
+            nonlocal looked
+            looked = looked or call.key == layout.pointer_key(world.cid)
+            return looked and call.key == layout.tag_key(world.cid, "kept")
+
+        with pytest.raises(Conflict, match="changed"):
+            put_tag(while_tagging(world, has_looked, again), world.clock, world.cid, "kept", old)
+        with pytest.raises(NotFound):
+            find_tag(world.store, world.cid, "kept")
 
 
 def test_a_tag_below_the_horizon_can_be_written_again() -> None:

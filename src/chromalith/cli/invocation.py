@@ -146,6 +146,8 @@ def _with_shared(
     ]
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     parameters = [context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *shared]
+    # Click's mark for "do not wrap". Rich keeps the lines anyway, and would print the mark.
+    wrapper.__doc__ = inspect.cleandoc(function.__doc__ or "").replace("\\b\n", "")
     del wrapper.__wrapped__  # typer would look through it, and see the function's own parameters only
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in parameters}

@@ -40,7 +40,7 @@ def declare(group: typer.Typer) -> None:
           chromalith snapshot rollback words 11 --dry-run
           chromalith snapshot rollback words before-import --yes
         """
-        excepted = [DeltaId.parse(each) for each in except_ or ()]
+        excepted = [_delta(each) for each in except_ or ()]
         when = int(to) if to.isdecimal() else to
         with run.session() as session, run.output.progress("restoring"):
             cid = run.find(session, collection).collection.id
@@ -53,6 +53,13 @@ def declare(group: typer.Typer) -> None:
                 done = restorer.run(cid, when, replay=replay, excepted=excepted)
         found = {"result": _result(done, dry_run), "collection": collection, **_described(done, replay=replay)}
         run.output.data(found, lambda: _print(run, found))
+
+
+def _delta(text: str) -> DeltaId:
+    try:
+        return DeltaId.parse(text)
+    except Invalid as error:
+        raise Invalid(error.message, hint="give the whole id: `chromalith delta list --json` shows it") from error
 
 
 def _ask(collection: str, plan: RestorePlan) -> None:

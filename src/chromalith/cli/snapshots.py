@@ -153,10 +153,12 @@ def _declare_tags(group: typer.Typer) -> None:
         with run.session() as session:
             cid = run.find(session, collection).collection.id
             manifest = manifest_of(session, cid, version)
-            others = [tag.name for tag in list_tags(session.store, cid) if tag.held and tag.manifest == manifest.key and tag.name != name]
+            same = [tag.name for tag in list_tags(session.store, cid) if tag.held and tag.manifest == manifest.key]
+            others = [each for each in same if each != name]
             put_tag(session.store, session.clock, cid, name, manifest, witness=others[0] if others else None)
-        found = {"result": "tagged", "collection": collection, "tag": name, "version": manifest.version}
-        run.output.data(found, lambda: run.output.line(f"tagged {collection} version {manifest.version} as {shown(name)}"))
+        result = "already_tagged" if name in same else "tagged"
+        found = {"result": result, "collection": collection, "tag": name, "version": manifest.version}
+        run.output.data(found, lambda: run.output.line(f"{result} {collection} version {manifest.version} as {shown(name)}"))
 
     @command(group, "untag")
     def untag(

@@ -55,7 +55,7 @@ def declare(app: typer.Typer) -> None:
           chromalith verify words --repair
         """
         if (repair or version is not None) and collection is None:
-            raise Invalid("--repair and --version need a collection", hint="chromalith verify COLLECTION")
+            raise Invalid(f"{'--repair' if repair else '--version'} needs a collection", hint="chromalith verify COLLECTION")
         if repair and version is not None:
             raise Invalid("--repair repairs the current version", hint="leave out --version")
         with run.session() as session, run.output.progress("verifying") as advance:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from chromadb.errors import NotFoundError
+
 from chromalith.coord.collection_object import CollectionObject
 from chromalith.coord.pins import At, Pins
 from chromalith.errors import Invalid, NotFound
@@ -44,8 +46,14 @@ class OpenedStore:
         )
 
     def view(self, cid: CollectionId, level: ReadLevel | None = None) -> View:
-        """The pinned version, else a state at ``level`` or the session's. Raises as ``CollectionReader.view``."""
-        manifest = None if self._pins is None else self._pins.manifest(cid)
+        """The pinned version, else a state at ``level`` or the session's.
+
+        Raises as ``CollectionReader.view``, and Chroma's ``NotFoundError`` where there is no pinned version.
+        """
+        try:
+            manifest = None if self._pins is None else self._pins.manifest(cid)
+        except NotFound as error:  # Chroma's class, and our words: the collection is there, but not its tag or version
+            raise NotFoundError(str(error)) from error
         return self.session.view(cid, level) if manifest is None else self.session.reader.view_of(manifest)
 
     def check_writable(self) -> None:

@@ -160,11 +160,16 @@ class StoreSweep:
     # -- one collection ------------------------------------------------------------------------------------------------
 
     def _read(self, cid: CollectionId, entries: Sequence[Entry]) -> _Found:
-        """With the collection's object as it stands, if it was listed and is still there."""
+        """With the collection's object as it stands, if it was listed and is still there.
+
+        Its date is that of what was read: it may have been marked deleted since it was listed, which may be hours ago.
+        """
         key = layout.collection_key(cid)
         if entries[0].key == key:
             with suppress(NotFound):  # reclaimed by another sweep
-                return _Found(cid, (entries[0], CollectionObject.parse(key, self._store.get(key).body)), entries)
+                found = self._store.get(key)
+                entry = replace(entries[0], modified_us=found.modified_us)
+                return _Found(cid, (entry, CollectionObject.parse(key, found.body)), entries)
         return _Found(cid, None, entries)
 
     def _sweep(self, found: _Found, names: Names, date_us: int, pool: Executor) -> SweepOutcome | None:

@@ -238,7 +238,8 @@ def drop(
 ) -> Manifest:
     """Give up what restores set aside, and quarantined deltas, for good: publish a version that names them no more.
 
-    Raises ``NotFound`` (the current version names no such thing), ``Conflict``, ``Unknown``.
+    Raises ``NotFound`` (the current version names no such thing), ``Conflict`` (also: the call of a quarantined delta was repeated, and
+    that waits to be folded), ``Unknown``.
     """
     parts = FoldedParts.from_store(store)
 
@@ -251,6 +252,7 @@ def drop(
         ids = sorted(quarantined)
         # Its call may have been retried under another delta, and folded: then it is known already.
         new = [delta for delta, run in zip(ids, Folded(child, parts).find_all(ids), strict=True) if run is None]
+        _check_not_repeated(child, new, listed)
         child = replace(
             child,
             aside=tuple(ref for ref in child.aside if ref.id not in restores),
@@ -261,6 +263,18 @@ def drop(
         return child, Change(new, before=before, after=Folded(child, parts))
 
     return _publish(store, clock, cid, "drop", change)
+
+
+def _check_not_repeated(manifest: Manifest, dropped: Sequence[DeltaId], listed: Sequence[DeltaId]) -> None:
+    """Refuse to give up a call that waits under another delta: the folded set knows calls, so that one would be lost with it."""
+    calls = {(delta.writer, delta.counter) for delta in dropped}
+    quarantined = {each.delta for each in manifest.quarantined}
+    again = [delta for delta in listed if (delta.writer, delta.counter) in calls and str(delta) not in quarantined]
+    if again:
+        raise Conflict(
+            f"the call of a quarantined delta was repeated, and waits to be folded delta={min(again)}",
+            hint="`chromalith compact` first; then drop it",
+        )
 
 
 def _publish(

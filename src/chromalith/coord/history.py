@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from chromalith.coord.pointer import read_current, read_manifest
+from chromalith.coord.pointer import read_current, read_manifest, read_pointer_if_changed
 from chromalith.coord.tags import Tag, find_tag, list_tags
 from chromalith.errors import Invalid, NotFound
 from chromalith.model import layout
@@ -44,11 +44,13 @@ class Kept:
 def published_keys(store: Store, cid: CollectionId) -> dict[int, str]:
     """The manifests of the published versions from the horizon on, by version, newest first.
 
-    The pointer and its manifest, one LIST, and one GET more for each version that has rivals. The pointer comes *first*: a version that is
-    published between the two is left out. The other way round it would have parents that the listing does not show, and the
-    history would seem to end with it.
+    The pointer and its manifest, one LIST, one conditional GET of the pointer, and one GET more for each version that has rivals. The
+    pointer comes *first*: a version that is published between the two is left out. The other way round it would have parents that the
+    listing does not show, and the history would seem to end with it. And once more *after* the listing, for the horizon: below one that a
+    sweep published meanwhile, a lost race's manifest may be the only one of its version that is left, and would be taken for history.
     """
-    current = read_current(store, cid).manifest
+    found = read_current(store, cid)
+    current = found.manifest
     by_version: dict[int, list[str]] = {}
     for page in store.list(layout.snapshot_prefix(cid)):
         for entry in page:
@@ -57,9 +59,11 @@ def published_keys(store: Store, cid: CollectionId) -> dict[int, str]:
             except Invalid:
                 continue  # the pointer, a stock snapshot
             by_version.setdefault(version, []).append(entry.key)
+    moved = read_pointer_if_changed(store, cid, found.pointer) is not found.pointer
+    horizon = read_current(store, cid).manifest.horizon if moved else current.horizon
     chain = {current.version: current.key}
     child: Manifest | None = current
-    for version in range(current.version - 1, current.horizon - 1, -1):
+    for version in range(current.version - 1, horizon - 1, -1):
         keys = by_version.get(version, [])
         if not keys:
             break  # a listing that a sweep with a higher horizon overtook

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from chromalith.coord.catalog import Catalog
 from chromalith.coord.history import Moment, version_of
-from chromalith.errors import Invalid
+from chromalith.errors import Invalid, NotFound
 from chromalith.model.ids import CollectionId
 from chromalith.model.manifest import Manifest
 from chromalith.store.port import Store
@@ -52,6 +52,7 @@ class Pins:
         self._tenant = tenant
         self._database = database
         self._known: dict[CollectionId, Manifest | None] = {}
+        self._names_checked = False
 
     def manifest(self, cid: CollectionId) -> Manifest | None:
         """The pinned version of a collection; ``None`` if it is not pinned.
@@ -60,10 +61,35 @@ class Pins:
         """
         if cid not in self._known:
             when = self._moment(cid)
-            self._known[cid] = None if when is None else version_of(self._store, cid, when)
+            try:
+                self._known[cid] = None if when is None else version_of(self._store, cid, when)
+            except NotFound as error:
+                if isinstance(when, str) and _is_a_time(when):
+                    raise NotFound(error.message, hint="a time is given as a datetime; a text is the name of a tag") from error
+                raise
         return self._known[cid]
 
     def _moment(self, cid: CollectionId) -> Moment | None:
         if isinstance(self._at, Mapping):
+            self._check_names(self._at)
             return self._at.get(self._catalog.lookup_id(self._tenant, self._database, cid).name)
         return self._at
+
+    def _check_names(self, wanted: Mapping[str, int | str]) -> None:
+        """Once: a name that is misspelt must not be read as it is now."""
+        if self._names_checked:
+            return
+        database = self._catalog.databases.peek(self._tenant, self._database)
+        known = {} if database is None else database.collections
+        missing = [name for name in wanted if name not in known]
+        if missing:
+            raise NotFound(f"no such collection in at= name={missing[0]!r}", hint=f"there are: {', '.join(sorted(known)) or 'none'}")
+        self._names_checked = True
+
+
+def _is_a_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

@@ -116,7 +116,7 @@ def _missing(store: Store, cid: CollectionId) -> NotFound | Corrupt:
         return NotFound(f"the collection was deleted collection={cid}")
     return Corrupt(
         f"the collection's pointer is missing key={layout.pointer_key(cid)}",
-        hint="nothing was changed; restore pointer.txt from the bucket's versions, or see docs/protocol.md",
+        hint="nothing was changed; `chromalith doctor` says how to put it back",
     )
 
 

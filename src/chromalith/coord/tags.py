@@ -46,7 +46,8 @@ class Tag:
         version, manifest: the version that it names, and its manifest's key; ``None`` once it is released.
         held: whether it was seen to hold after it was written: only then may anybody rely on it.
         purpose: ``user``, or ``fork``: written by a fork for as long as it copies.
-        created_us: when it was written, by its writer's clock, microseconds since 1970-01-01 UTC; for people only.
+        created_us: when it was written, by its writer's clock, microseconds since 1970-01-01 UTC. It rises each time the name is given
+            again, whatever the clocks say: so whoever wrote a tag can tell it from a later one of the same version.
         released: manifest keys of versions that it named before, until a sweep forgets them.
     """
 
@@ -130,7 +131,7 @@ def put_tag(
     ``Invalid`` (the name).
     """
     if not name or len(name) > NAME_CHARACTERS_MAX:
-        raise Invalid(f"a tag's name has 1 to {NAME_CHARACTERS_MAX} characters characters={len(name)}", hint="choose a shorter one")
+        raise Invalid(f"a tag's name has 1 to {NAME_CHARACTERS_MAX} characters characters={len(name)}", hint="choose another name")
     if name.isdecimal():
         raise Invalid(f"a tag's name must not be a number tag={name!r}", hint=f"it would be taken for a version: say v{name}")
     register = Register(store, layout.tag_key(cid, name), clock)
@@ -145,21 +146,23 @@ def put_tag(
         if old is not None and old.manifest == manifest.key:
             return old.value()
         released = tuple(key for key in (old.released if old is not None else ()) if key != manifest.key)
-        return Tag(name, manifest.version, manifest.key, False, purpose, clock.now_us(), released).value()
+        created_us = clock.now_us() if old is None else max(clock.now_us(), old.created_us + 1)
+        return Tag(name, manifest.version, manifest.key, False, purpose, created_us, released).value()
 
     written = Tag.of(register.key, register.update(change) or {})
     if written.held:  # every sweep since then has seen it: to check it again would release it once the horizon has passed the version
         return written
     horizon = read_current(store, cid).manifest.horizon
     if manifest.version < horizon and not (witness is not None and _holds(store, cid, witness, manifest)):
-        release_tag(store, clock, cid, name)
+        release_tag(store, clock, cid, name, only=written)
         raise NotFound(
             f"the version may have been swept already version={manifest.version} horizon={horizon}",
             hint="see `chromalith snapshot list`",
         )
 
     def hold(value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value is None or value["manifest"] != manifest.key:
+        # Released meanwhile, and given again to the same version, it is another tag: a sweep may have passed between the two.
+        if value is None or not _is(Tag.of(register.key, value), written):
             raise Conflict(f"the tag was changed while it was written tag={name!r}", hint="look, then tag again")
         return {**value, "held": True}
 
@@ -174,15 +177,23 @@ def _holds(store: Store, cid: CollectionId, name: str, manifest: Manifest) -> bo
         return False
 
 
-def release_tag(store: Store, clock: Clock, cid: CollectionId, name: str) -> bool:
-    """Let the version that a tag names be swept; whether it named one."""
+def _is(found: Tag, written: Tag) -> bool:
+    return (found.manifest, found.created_us) == (written.manifest, written.created_us)
+
+
+def release_tag(store: Store, clock: Clock, cid: CollectionId, name: str, *, only: Tag | None = None) -> bool:
+    """Let the version that a tag names be swept; whether it named one.
+
+    ``only``: the tag as its writer wrote it, who found that it does not hold. One that somebody gave the name since, or has seen to hold,
+    stays.
+    """
     register = Register(store, layout.tag_key(cid, name), clock)
     named = False
 
     def change(value: dict[str, Any] | None) -> dict[str, Any] | None:
         nonlocal named
         old = None if value is None else Tag.of(register.key, value)
-        if old is None or old.manifest is None:
+        if old is None or old.manifest is None or (only is not None and (old.held or not _is(old, only))):
             return None
         named = True
         released = (*(key for key in old.released if key != old.manifest), old.manifest)

@@ -74,7 +74,11 @@ def horizon_by_count(newest_first: Iterable[tuple[int, str]], keep_versions: int
 
 
 def boundary_of(published_us: Mapping[int, int], date_us: int, job_grace_s: float, own: int) -> int:
-    """The boundary that a sweep sets which is to be published as version ``own``; never above that."""
+    """The boundary that a sweep sets which is to be published as version ``own``; never above that. 0: none that is known is old enough.
+
+    (The lowest that is known is no answer: it may be the horizon of a sweep a moment ago, and jobs that are older may still be at work.)
+    """
     if job_grace_s == 0:
         return own
-    return min(own, current_at(published_us, date_us - round(job_grace_s * 1_000_000)))
+    at_us = date_us - round(job_grace_s * 1_000_000)
+    return min(own, current_at(published_us, at_us)) if min(published_us.values()) <= at_us else 0

@@ -119,7 +119,7 @@ def _collection(session: Session, tenant: str, database: str, name: str, source:
     if named.collection.space != definition.space:
         raise Invalid(
             f"the collection measures another distance name={name!r} space={named.collection.space} source={definition.space}",
-            hint="import under another name",
+            hint=f"say --space {named.collection.space} if the source does not name its distance, or import under another name",
         )
     return named
 

@@ -216,6 +216,8 @@ def test_help_and_version(shell: Shell) -> None:
     bare = shell("snapshot")
     assert bare.code == 2
     assert "list" in bare.out + bare.err
+    assert "Example:" in (example := shell("compact", "--help").out)
+    assert "\\b" not in example
 
 
 def test_the_output_cannot_be_steered(shell: Shell, store: str) -> None:

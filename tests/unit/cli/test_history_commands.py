@@ -26,7 +26,7 @@ def test_tags(shell: Shell, versions: str) -> None:
     """A tag is listed, read by every command that reads, and released once."""
     assert shell("snapshot", "tag", versions, "good", 1, "--json").json["version"] == 1
     assert shell("snapshot", "tag", versions, "now", "--json").json["version"] == 3
-    assert shell("snapshot", "tag", versions, "good", 1).code == 0
+    assert shell("snapshot", "tag", versions, "good", 1, "--json").json["result"] == "already_tagged"
     assert shell("snapshot", "tag", versions, "good", 2).code == 3
     assert shell("snapshot", "tag", versions, "12").code == 2
     listed = {each["version"]: each for each in shell("snapshot", "list", versions, "--json").json["versions"]}

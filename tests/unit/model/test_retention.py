@@ -30,9 +30,9 @@ def test_horizon_by_count() -> None:
     assert horizon_by_count([], 1) is None
 
 
-@pytest.mark.parametrize(("grace_s", "boundary"), [(0, 8), (1, 7), (3_600, 7), (3_601, 6), (10**9, 3)])
+@pytest.mark.parametrize(("grace_s", "boundary"), [(0, 8), (1, 7), (3_600, 7), (3_601, 6), (18_000, 3), (10**9, 0)])
 def test_boundary(grace_s: float, boundary: int) -> None:
-    """Jobs that began within the grace may go on; without a grace, none."""
+    """Jobs that began within the grace may go on, also if they are older than every version that is known; without a grace, none."""
     assert boundary_of(PUBLISHED, 8 * HOUR_US, grace_s, 8) == boundary
 
 
