@@ -259,6 +259,23 @@ def test_a_corrupt_delta_is_quarantined_and_blocks_nothing(damage: str) -> None:
         assert world.documents() == {"a": "1", "c": "3"}
 
 
+def test_readers_say_what_is_quarantined(caplog: pytest.LogCaptureFixture) -> None:
+    """Once for each delta and process, with its name and the reason; and every view has them."""
+    with World() as world:
+        world.upsert("a", 1)
+        bad = world.upsert("b", 2)
+        altered(world.store, layout.delta_key(world.cid, bad.delta), lambda body: body[:-1])
+        world.compact()
+        session = world.session()
+        for _ in range(2):
+            view = session.view(world.cid)
+        assert [each.delta for each in view.quarantined] == [str(bad.delta)]
+        said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert len(said) == 1
+        assert str(bad.delta) in said[0]
+        assert view.quarantined[0].reason in said[0]
+
+
 def test_a_transfer_that_failed_once_is_not_a_corrupt_delta() -> None:
     """One damaged read does not quarantine what is whole in the store."""
 

@@ -51,6 +51,7 @@ from chromalith.model.session_token import SessionToken
 from chromalith.read.hydrated import HydratedSegment
 from chromalith.read.overlay import Overlay, extend
 from chromalith.read.overlay_parts import OverlayParts
+from chromalith.read.telling import Telling
 from chromalith.read.view import State, View
 from chromalith.read.waiting import DEFAULT_TIMEOUT_S, is_seen, wait_until_seen
 from chromalith.store.cache import Cache, Swept
@@ -127,6 +128,7 @@ class CollectionReader:
         self._saw = saw
         self._guard = threading.Lock()
         self._held: dict[CollectionId, _Held] = {}
+        self._telling = Telling()
         self._pool = executor(16, "chromalith-read")
         self._deltas = _DeltaCache(store, DELTA_CACHE_BYTES_MAX)
         self._parts = FoldedParts(cache.body)
@@ -190,6 +192,7 @@ class CollectionReader:
             raise was_swept(self._store, manifest)
 
         held = self._hold(manifest.collection)
+        self._telling.quarantined(manifest)
         nothing = Overlay(next_seq=manifest.next_seq, dimension=manifest.dimension)
         cid = manifest.collection
         state = self._state_of(manifest, nothing, held, self._space(cid))
@@ -287,6 +290,7 @@ class CollectionReader:
         except NotFound as error:
             raise Swept(f"the manifest was swept key={pointer.manifest_key}", key=pointer.manifest_key) from error
         held.pointer, held.manifest, held.folded = pointer, manifest, Folded(manifest, self._parts)
+        self._telling.quarantined(manifest)
         held.overlay = Overlay(next_seq=manifest.next_seq, dimension=manifest.dimension)
         held.on_top = OverlayParts()
         held.full = None

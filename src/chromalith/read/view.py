@@ -14,7 +14,7 @@ from chromalith.engine.part import Part
 from chromalith.engine.search import search, select
 from chromalith.errors import Corrupt, Unavailable
 from chromalith.model.ids import DeltaId
-from chromalith.model.manifest import Manifest
+from chromalith.model.manifest import Manifest, Quarantined
 from chromalith.model.metadata import decode_metadata
 from chromalith.store.cache import Swept
 
@@ -80,6 +80,11 @@ class View:
     def manifest(self) -> Manifest:
         """The version under the overlay."""
         return self._state.manifest
+
+    @property
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """The deltas that could not be read, with the reason: they are kept, and not in the answers."""
+        return self._state.manifest.quarantined
 
     @property
     def overlay(self) -> tuple[DeltaId, ...]:
