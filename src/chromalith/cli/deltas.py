@@ -115,7 +115,7 @@ def _declare_show(group: typer.Typer) -> None:
         """
         with run.session() as session:
             cid = run.find(session, collection).collection.id
-            chosen = _named(stored_deltas(session.store, cid), [delta])[0]
+            chosen = named(stored_deltas(session.store, cid), [delta])[0]
             operations = read_delta(session.store, cid, chosen).operations
         listed = [] if operations is None else _operations(operations, limit, embeddings=embeddings)
         found = {
@@ -153,7 +153,7 @@ def _declare_verify(group: typer.Typer) -> None:
         with run.session() as session, run.output.progress("reading") as advance:
             cid = run.find(session, collection).collection.id
             stored = stored_deltas(session.store, cid)
-            chosen = _named(stored, deltas) if deltas else [each for each in stored if each.status is not Status.FOLDED]
+            chosen = named(stored, deltas) if deltas else [each for each in stored if each.status is not Status.FOLDED]
             advance(total=len(chosen))
             found = []
             for each in chosen:
@@ -244,7 +244,7 @@ def _declare_drop(group: typer.Typer) -> None:
         with run.session() as session:
             cid = run.find(session, collection).collection.id
             stored = stored_deltas(session.store, cid)
-            chosen = _of_restore(stored, restore) if restore is not None else _named(stored, deltas or [], Status.QUARANTINED)
+            chosen = _of_restore(stored, restore) if restore is not None else named(stored, deltas or [], Status.QUARANTINED)
             names, version = [str(each.id) for each in chosen], None
             if not dry_run:
                 if not yes:
@@ -264,7 +264,7 @@ def _declare_drop(group: typer.Typer) -> None:
 # -- choosing ----------------------------------------------------------------------------------------------------------
 
 
-def _named(stored: Sequence[StoredDelta], texts: Sequence[str], *statuses: Status) -> list[StoredDelta]:
+def named(stored: Sequence[StoredDelta], texts: Sequence[str], *statuses: Status) -> list[StoredDelta]:
     """The deltas that begin with ``texts``, in the order of ``stored``. Raises ``NotFound``, ``Invalid`` (not unique)."""
     chosen: set[str] = set()
     for text in texts:
@@ -296,7 +296,7 @@ def _chosen(stored: Sequence[StoredDelta], deltas: list[str] | None, *, all_: bo
     of = aside if restore is None else _of_restore(stored, restore)
     if deltas:
         quarantined = [each for each in stored if each.status is Status.QUARANTINED] if restore is None else []
-        return _named([*quarantined, *of], deltas)
+        return named([*quarantined, *of], deltas)
     latest = {each.id: each for each in of}
     return [each for each in of if latest[each.id] is each]
 

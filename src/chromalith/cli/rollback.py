@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
+from chromalith.cli.deltas import named
 from chromalith.cli.invocation import Invocation, command
 from chromalith.compaction.restore import Restored, RestorePlan
+from chromalith.compaction.unapplied import stored_deltas
 from chromalith.errors import Invalid
-from chromalith.model.ids import DeltaId
+from chromalith.model.ids import CollectionId, DeltaId
+from chromalith.session import Session
 
 
 def declare(group: typer.Typer) -> None:
@@ -25,7 +29,8 @@ def declare(group: typer.Typer) -> None:
             bool, typer.Option("--replay", help="Apply what was written since to the restored records. Refuses if any of it is gone.")
         ] = False,
         except_: Annotated[
-            list[str] | None, typer.Option("--except", metavar="DELTA", help="With --replay: leave this delta out; may be repeated.")
+            list[str] | None,
+            typer.Option("--except", metavar="DELTA", help="With --replay: leave this delta out (id, or how it begins); may be repeated."),
         ] = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be set aside, and change nothing.")] = False,
         yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -40,10 +45,10 @@ def declare(group: typer.Typer) -> None:
           chromalith snapshot rollback words 11 --dry-run
           chromalith snapshot rollback words before-import --yes
         """
-        excepted = [_delta(each) for each in except_ or ()]
         when = int(to) if to.isdecimal() else to
         with run.session() as session, run.output.progress("restoring"):
             cid = run.find(session, collection).collection.id
+            excepted = _deltas(session, cid, except_ or ())
             restorer = session.restorer()
             if not (dry_run or yes):
                 _ask(collection, restorer.choose(cid, when, replay=replay, excepted=excepted))
@@ -55,11 +60,15 @@ def declare(group: typer.Typer) -> None:
         run.output.data(found, lambda: _print(run, found))
 
 
-def _delta(text: str) -> DeltaId:
-    try:
-        return DeltaId.parse(text)
-    except Invalid as error:
-        raise Invalid(error.message, hint="give the whole id: `chromalith delta list --json` shows it") from error
+def _deltas(session: Session, cid: CollectionId, texts: Sequence[str]) -> list[DeltaId]:
+    """Whole ids, also of deltas that have no object left; or the beginnings of stored ones."""
+    found: list[DeltaId] = []
+    for text in texts:
+        try:
+            found.append(DeltaId.parse(text))
+        except Invalid:
+            found += [each.id for each in named(stored_deltas(session.store, cid), [text])]
+    return found
 
 
 def _ask(collection: str, plan: RestorePlan) -> None:

@@ -93,7 +93,7 @@ def test_rollback(shell: Shell, versions: str) -> None:
 def test_rollback_with_a_replay(shell: Shell, versions: str) -> None:
     """What was excepted stays set aside; everything else is applied again."""
     bad = shell("delta", "list", versions, "--json").json["deltas"][0]["delta"]
-    done = shell("snapshot", "rollback", versions, 1, "--replay", "--except", bad, "--yes", "--json").json
+    done = shell("snapshot", "rollback", versions, 1, "--replay", "--except", bad[:20], "--yes", "--json").json
     assert (done["replayed"], len(done["set_aside"])) == (2, 3)
     found = {each["id"]: each["document"] for each in shell("get", versions, "--json").json["records"]}
     assert found == {"a": "avocado", "c": "radio"}
