@@ -30,7 +30,7 @@ ROOMY = 700 * 2**20
 """More than any refusal takes, less than any of these would fill."""
 
 TRY = """
-import json, resource, sys
+import json, os, resource, sys
 from pathlib import Path
 from tests.fuzz.targets import TARGETS
 target, inputs = TARGETS[sys.argv[1]], [path.read_bytes() for path in sorted(Path(sys.argv[2]).iterdir())]
@@ -38,7 +38,8 @@ for seed in target.seeds():
     target.accepts(seed)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[3]),) * 2)
-print(json.dumps([target.accepts(data) for data in inputs]))
+print(json.dumps([target.accepts(data) for data in inputs]), flush=True)
+os._exit(0)  # under the limit, a library's thread that could not start can abort the interpreter's end
 """
 
 

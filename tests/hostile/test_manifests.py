@@ -127,7 +127,7 @@ ENORMOUS: dict[str, Change] = {
 }
 
 READ = """
-import pickle, resource, sys
+import os, pickle, resource, sys
 from pathlib import Path
 from chromalith.clock import ManualClock
 from chromalith.errors import ChromalithError
@@ -151,6 +151,8 @@ with Session(store, cache_dir=Path(cache)) as session:
             print("answered")
         except ChromalithError as error:
             print("refused", error)
+sys.stdout.flush()
+os._exit(0)  # under the limit, a library's thread that could not start can abort the interpreter's end
 """
 
 
