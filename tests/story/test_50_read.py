@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from tests.worlds import Settling, World, documents, keys, merging, vectors
 
-from chromalith.errors import Corrupt, NotFound
+from chromalith.errors import Corrupt, NotFound, Unavailable
 from chromalith.model import layout
 from chromalith.read.reader import PARALLEL_READ_MAX_S, ReadLevel
 from chromalith.read.view import View
-from chromalith.store.port import Absent
+from chromalith.store.port import Absent, Store
 from chromalith.store.wrappers import CountingStore, DelegatingStore, EveryCallStore
 from chromalith.testing.faulty import FaultyStore
 
@@ -276,3 +277,58 @@ def test_a_deleted_collection_is_not_found_at_every_level() -> None:
                 session.view(world.cid, level)
         with pytest.raises(NotFound):
             world.store.put("never/used", b"", Absent()) and world.view()
+
+
+class Failing(EveryCallStore):
+    """From ``begin`` to ``end``, the call ``number`` fails."""
+
+    def __init__(self, inner: Store, number: int) -> None:
+        super().__init__(inner)
+        self._number = number
+        self._calls = -1
+        self.struck = False
+
+    def begin(self) -> None:
+        self._calls = 0
+
+    def end(self) -> None:
+        self._calls = -1
+
+    def call(self, verb: str, key: str, request: Any) -> Any:
+        if self._calls >= 0:
+            self._calls += 1
+            if self._calls == self._number:
+                self.struck = True
+                raise Unavailable(f"it fails once verb={verb} key={key}")
+        return request()
+
+
+@pytest.mark.parametrize("fold", [False, True], ids=["a delta", "a version"])
+@pytest.mark.parametrize("level", [ReadLevel.INDEX_AND_WAL, ReadLevel.INDEX_ONLY])
+def test_a_read_that_failed_half_way_leaves_nothing_stale(fold: bool, level: ReadLevel) -> None:
+    """A request that fails in the middle of a read fails that read: the next one shows what is there, and not what was there before.
+
+    The simulation found it: profile ``deleting``, seed 131864210201."""
+    for number in range(1, 20):
+        with World() as world:
+            world.upsert("a", 1)
+            world.compact()
+            failing = Failing(world.store, number)
+            session = world.session(failing, max_staleness_s=0)
+            assert documents(session.view(world.cid, level)) == {"a": "1"}
+            world.upsert("b", 2)
+            if fold:
+                world.compact()
+            session.collections._known.clear()  # as after a write that found the collection deleted
+            failing.begin()
+            world.clock.advance(1)
+            with suppress(Unavailable):
+                session.view(world.cid, level)
+            struck = failing.struck
+            failing.end()
+            world.clock.advance(1)
+            seen = level is ReadLevel.INDEX_AND_WAL or fold
+            assert documents(session.view(world.cid, level)) == ({"a": "1", "b": "2"} if seen else {"a": "1"}), number
+        if not struck:
+            break
+    assert 1 < number < 19

@@ -289,6 +289,8 @@ class CollectionReader:
             manifest = read_manifest(self._store, pointer.manifest_key)
         except NotFound as error:
             raise Swept(f"the manifest was swept key={pointer.manifest_key}", key=pointer.manifest_key) from error
+        # Whatever can fail comes first. Half advanced, the next read would find the pointer unchanged, and show the old state as new.
+        space = self._space(cid)
         held.pointer, held.manifest, held.folded = pointer, manifest, Folded(manifest, self._parts)
         self._telling.quarantined(manifest)
         held.overlay = Overlay(next_seq=manifest.next_seq, dimension=manifest.dimension)
@@ -298,7 +300,7 @@ class CollectionReader:
         held.segments = {job: hydrated for job, hydrated in held.segments.items() if job in kept}
         named = {segment.deletes.id for segment in manifest.segments if segment.deletes is not None}
         held.deletes = {job: rows for job, rows in held.deletes.items() if job in named}
-        held.snapshot = self._state_of(manifest, held.overlay, held, self._space(cid))
+        held.snapshot = self._state_of(manifest, held.overlay, held, space)
 
     def _lay_over(self, cid: CollectionId, held: _Held, listed: Sequence[Listed]) -> State:
         manifest = held.manifest
@@ -306,14 +308,15 @@ class CollectionReader:
             raise Corrupt(f"no manifest was loaded collection={cid}")
         quarantined = {q.delta for q in manifest.quarantined}
         wanted = [delta.id for delta in pending(listed, held.folded, quarantined)]
-        if held.full is not None and held.overlay.deltas == tuple(wanted):
+        if held.full is not None and held.full.overlay == tuple(wanted):
             return held.full
+        space = self._space(cid)
         overlay = held.overlay if held.overlay.extends(wanted) else Overlay(next_seq=manifest.next_seq, dimension=manifest.dimension)
         new = self._deltas.read(cid, wanted[len(overlay.deltas) :], self._pool)
         segments = [self._hydrated(held, cid, segment) for segment in manifest.segments]
         deletes = [self._dead_rows(held, cid, segment) for segment in manifest.segments] if new else []
         held.overlay = extend(overlay, [(delta.id, delta.operations) for delta in new], segments, deletes) if new else overlay
-        return self._state_of(manifest, held.overlay, held, self._space(cid))
+        return self._state_of(manifest, held.overlay, held, space)
 
     # -- states --------------------------------------------------------------------------------------------------------
 
