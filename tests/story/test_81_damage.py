@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 
 import pytest
-from tests.worlds import World, altered, keys, merging, vectors
+from tests.damage import prepared as history
+from tests.worlds import World, altered, keys, vectors
 
 from chromalith.compaction.verify import verify
 from chromalith.errors import ChromalithError, Corrupt, Invalid
@@ -23,11 +24,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 def prepared() -> World:
-    world = World(settings=merging(index_threshold=2))
-    no_merges = World().settings.merge
-    for value, ids in enumerate(("abcd", "ae", "fg")):
-        world.upsert(ids, value)
-        world.compact(merge=no_merges)
+    world = history()
     segments = world.current().segments
     assert [segment.index is not None for segment in segments] == [True] * 3
     assert [segment.live for segment in segments] == [3, 2, 2]

@@ -29,7 +29,7 @@ from chromalith.clock import Clock
 from chromalith.compaction.fold_job import FoldJob, FoldResult
 from chromalith.compaction.folded_writer import FoldedWriter
 from chromalith.compaction.leasing import FOLD, Leasing, Right
-from chromalith.compaction.merges import RACES_MAX, Merges, unknown
+from chromalith.compaction.merges import RACES_MAX, RUN_AGAIN, Merges
 from chromalith.compaction.outcome import FOLD_GRACE_S, CompactionSettings, Outcome, Progress
 from chromalith.compaction.retarget import retarget
 from chromalith.compaction.segment_writer import SegmentWriter
@@ -38,7 +38,7 @@ from chromalith.coord.folded_parts import Folded, FoldedParts
 from chromalith.coord.heartbeat import StoreAddress
 from chromalith.coord.lease import HeldBy, Sightings
 from chromalith.coord.listing import list_deltas
-from chromalith.coord.pointer import Current, Published, UnknownEnding, named_jobs, publish, read_current
+from chromalith.coord.pointer import Current, Published, UnknownEnding, named_jobs, publish, read_current, unknown
 from chromalith.coord.whole import naming_what_is_whole
 from chromalith.engine.index import IndexConfig
 from chromalith.engine.space import check_space
@@ -239,7 +239,7 @@ class Compactor:
         for _ in range(RACES_MAX):
             ending = publish(self._store, self._clock, onto, manifest, result.change)
             if isinstance(ending, UnknownEnding):
-                raise unknown(manifest, ending)
+                raise unknown(manifest, ending, RUN_AGAIN)
             if isinstance(ending, Published):
                 return manifest.version
             onto = read_current(self._store, manifest.collection)

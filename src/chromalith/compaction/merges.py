@@ -22,18 +22,18 @@ from chromalith.compaction.merge_job import Merged, rebase, write_merge
 from chromalith.compaction.outcome import Outcome, Progress
 from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.coord.lease import HeldBy
-from chromalith.coord.pointer import Current, Published, UnknownEnding, publish, read_current, read_manifest
+from chromalith.coord.pointer import Current, Published, UnknownEnding, publish, read_current, read_manifest, unknown
 from chromalith.engine.index import IndexConfig
 from chromalith.engine.space import Space
-from chromalith.errors import Unknown
 from chromalith.model.ids import CollectionId
-from chromalith.model.manifest import Manifest
 from chromalith.model.plan import MergePolicy, plan_merges
 from chromalith.store.cache import Swept
 from chromalith.store.port import Store
 from chromalith.store.url import open_store
 
 RACES_MAX = 8
+RUN_AGAIN = "run it again: it looks first, and folds nothing twice"
+"""What to do when it is not known whether a fold or merge was published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class Merges:
             manifest, change = rebased
             ending = publish(self.store, self.clock, current, manifest, change)
             if isinstance(ending, UnknownEnding):
-                raise unknown(manifest, ending)
+                raise unknown(manifest, ending, RUN_AGAIN)
             if isinstance(ending, Published):
                 outcome.version = manifest.version
                 outcome.published.append(manifest.version)
@@ -163,11 +163,3 @@ class Merges:
                 self.progress("merge", outcome)
                 return True
         return False
-
-
-def unknown(manifest: Manifest, ending: UnknownEnding) -> Unknown:
-    """What is raised when nobody can tell whether a version was published."""
-    return Unknown(
-        f"it can't be told whether a version was published collection={manifest.collection} version={manifest.version}: {ending.reason}",
-        hint="run it again: it looks first, and folds nothing twice",
-    )

@@ -28,7 +28,7 @@ from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.compaction.verify import examine
 from chromalith.coord.collection_object import CollectionObject
 from chromalith.coord.lease import store_date
-from chromalith.coord.pointer import Current, Published, UnknownEnding, publish, read_current
+from chromalith.coord.pointer import Current, Published, UnknownEnding, publish, read_current, unknown
 from chromalith.engine.index import IndexConfig
 from chromalith.engine.space import check_space
 from chromalith.errors import ChromalithError, Conflict, Corrupt, Unknown
@@ -124,10 +124,7 @@ class Repair:
                 return None
             ending = publish(self.store, self.clock, current, *made)
             if isinstance(ending, UnknownEnding):
-                raise Unknown(
-                    f"it can't be told whether a version was published version={made[0].version}: {ending.reason}",
-                    hint="verify again: it looks first",
-                )
+                raise unknown(made[0], ending, "verify again: it looks first")
             if isinstance(ending, Published):
                 return made[0].version
         raise Conflict(f"others published first, {RACES_MAX} times collection={self.cid}", hint="stop the compaction, then repair")

@@ -32,7 +32,7 @@ from chromalith.coord.folded_parts import Folded, FoldedParts
 from chromalith.coord.history import manifest_at, tagged_version
 from chromalith.coord.lease import store_date
 from chromalith.coord.listing import list_deltas
-from chromalith.coord.pointer import Current, LostRace, UnknownEnding, publish, read_current
+from chromalith.coord.pointer import Current, LostRace, UnknownEnding, publish, read_current, unknown
 from chromalith.errors import Conflict, Invalid, NotFound, Unavailable, Unknown
 from chromalith.model import layout
 from chromalith.model.folded import DAY_US, INLINE_BYTES_MAX, KEPT_DAYS, State
@@ -326,11 +326,11 @@ class Restorer:
         )
         ending = publish(self._store, self._clock, plan.current, child, change, restored=target)
         if isinstance(ending, UnknownEnding):
-            raise Unknown(
-                f"it can't be told whether a version was published collection={child.collection} version={child.version}: {ending.reason}",
-                hint=f"see `chromalith snapshot list`; if version {child.version} restores {target.version}, it was: "
-                f"`chromalith delta replay --all --restore {restore}` replays what it set aside",
+            hint = (
+                f"see `chromalith snapshot list`; if version {child.version} restores {target.version}, it was: "
+                f"`chromalith delta replay --all --restore {restore}` replays what it set aside"
             )
+            raise unknown(child, ending, hint)
         return not isinstance(ending, LostRace)
 
 

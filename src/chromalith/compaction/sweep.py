@@ -36,9 +36,9 @@ from chromalith.compaction.garbage import (
 from chromalith.compaction.next_version import child_of
 from chromalith.compaction.sweep_eyes import Eyes, Look
 from chromalith.coord.lease import store_date
-from chromalith.coord.pointer import LostRace, UnknownEnding, publish
+from chromalith.coord.pointer import LostRace, UnknownEnding, publish, unknown
 from chromalith.coord.tags import RELEASED_MAX, Tag, forget_released, protected, release_tag
-from chromalith.errors import Bug, Conflict, Corrupt, Unknown
+from chromalith.errors import Bug, Conflict, Corrupt
 from chromalith.model.ids import CollectionId
 from chromalith.model.invariants import Change
 from chromalith.model.manifest import Manifest
@@ -223,11 +223,7 @@ class Sweep:
         own = replace(own, boundary=plan.boundary, horizon=plan.horizon)
         ending = publish(self._store, self._clock, parent, own, Change())
         if isinstance(ending, UnknownEnding):
-            raise Unknown(
-                f"it can't be told whether the sweep's version was published collection={self._cid} version={own.version}:"
-                f" {ending.reason}",
-                hint="nothing was deleted; run it again",
-            )
+            raise unknown(own, ending, "nothing was deleted; run it again")
         if isinstance(ending, LostRace):
             return None
         self._eyes.remember(own)

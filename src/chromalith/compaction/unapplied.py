@@ -27,8 +27,8 @@ from chromalith.compaction.next_version import child_of
 from chromalith.coord.folded_parts import Folded, FoldedParts
 from chromalith.coord.lease import store_date
 from chromalith.coord.listing import list_deltas
-from chromalith.coord.pointer import LostRace, UnknownEnding, publish, read_current
-from chromalith.errors import Conflict, Corrupt, Invalid, NotFound, Unknown
+from chromalith.coord.pointer import LostRace, UnknownEnding, publish, read_current, unknown
+from chromalith.errors import Conflict, Corrupt, Invalid, NotFound
 from chromalith.model import layout
 from chromalith.model.delta import Delta, decode_delta
 from chromalith.model.folded import State
@@ -292,10 +292,7 @@ def _publish(
         child, what = change(child_of(current, clock, kind, date_us, listed), listed)
         ending = publish(store, clock, current, child, what)
         if isinstance(ending, UnknownEnding):
-            raise Unknown(
-                f"it can't be told whether a version was published collection={cid} version={child.version}: {ending.reason}",
-                hint="see `chromalith delta list`; doing it again is safe",
-            )
+            raise unknown(child, ending, "see `chromalith delta list`; doing it again is safe")
         if not isinstance(ending, LostRace):
             return child
     raise Conflict(f"others published first, {RACES_MAX} times collection={cid}", hint="run it again")

@@ -76,6 +76,14 @@ class UnknownEnding:
 Ending = Published | LostRace | UnknownEnding
 
 
+def unknown(manifest: Manifest, ending: UnknownEnding, hint: str) -> Unknown:
+    """What every publisher raises when nobody can tell whether its version was published; ``hint``: how to look."""
+    return Unknown(
+        f"it can't be told whether a version was published collection={manifest.collection} version={manifest.version}: {ending.reason}",
+        hint=hint,
+    )
+
+
 def parse_pointer(cid: CollectionId, body: bytes, etag: ETag, modified_us: int) -> Pointer:
     """The pointer in ``body``. Raises ``NotFound`` for a tombstone, ``Corrupt`` for anything that is not a pointer."""
     lines = body.decode(errors="replace").splitlines()

@@ -70,7 +70,7 @@ class MemoryStore:
     def put(self, key: str, body: bytes, condition: Condition = None) -> ETag:
         check_key(key)
         with self._lock:
-            self._check_condition(key, condition)
+            check_condition(key, self._objects.get(key), condition)
             self._puts += 1
             self._last_us = max(self._clock.now_us(), self._last_us + 1)
             if key not in self._objects:
@@ -86,7 +86,7 @@ class MemoryStore:
                 del self._keys[bisect_left(self._keys, key)]
 
     def head(self, key: str) -> Entry:
-        return _entry(self.get(key))
+        return entry_of(self.get(key))
 
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[list[Entry]]:
         check_prefix(prefix)
@@ -110,7 +110,7 @@ class MemoryStore:
             keys = itertools.takewhile(
                 lambda key: key.startswith(prefix), itertools.islice(self._keys, first, first + PAGE_ENTRIES)
             )
-            return [_entry(self._objects[key]) for key in keys]
+            return [entry_of(self._objects[key]) for key in keys]
 
     def _existing(self, key: str) -> Object:
         try:
@@ -118,17 +118,18 @@ class MemoryStore:
         except KeyError:
             raise NotFound(f"no such object key={key} store={self._url}") from None
 
-    def _check_condition(self, key: str, condition: Condition) -> None:
-        current = self._objects.get(key)
-        match condition:
-            case Absent() if current is not None:
-                raise PreconditionFailed(f"the object exists already key={key} etag={current.etag}")
-            case Matches(etag) if current is None:
-                raise PreconditionFailed(f"the object to overwrite is absent key={key} expected={etag}")
-            case Matches(etag) if current is not None and current.etag != etag:
-                raise PreconditionFailed(f"the object has changed key={key} expected={etag} etag={current.etag}")
-            case _:
-                pass
+
+def check_condition(key: str, current: Object | None, condition: Condition) -> None:
+    """Raise ``PreconditionFailed`` if ``condition`` does not hold for what stands at ``key`` (``None``: nothing)."""
+    match condition:
+        case Absent() if current is not None:
+            raise PreconditionFailed(f"the object exists already key={key} etag={current.etag}")
+        case Matches(etag) if current is None:
+            raise PreconditionFailed(f"the object to overwrite is absent key={key} expected={etag}")
+        case Matches(etag) if current is not None and current.etag != etag:
+            raise PreconditionFailed(f"the object has changed key={key} expected={etag} etag={current.etag}")
+        case _:
+            pass
 
 
 def named_memory_store(name: str, clock: Clock) -> MemoryStore:
@@ -145,5 +146,6 @@ def forget_memory_store(name: str) -> None:
         _named.pop(name, None)
 
 
-def _entry(found: Object) -> Entry:
+def entry_of(found: Object) -> Entry:
+    """What a listing tells of an object."""
     return Entry(found.key, len(found.body), found.etag, found.modified_us)

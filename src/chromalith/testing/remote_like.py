@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterator
 from chromalith.clock import Clock
 from chromalith.errors import NotFound
 from chromalith.store.keys import check_key, check_prefix, check_range
-from chromalith.store.port import Absent, Condition, Entry, ETag, Matches, Object, PreconditionFailed
+from chromalith.store.memory import check_condition, entry_of
+from chromalith.store.port import Condition, Entry, ETag, Object
 
 SECOND_US = 1_000_000
 
@@ -95,14 +96,7 @@ class RemoteLikeStore:
         check_key(key)
         with self._lock:
             current = self.objects.get(key)
-            match condition:
-                case Absent() if current is not None:
-                    raise PreconditionFailed(f"the object exists already key={key} etag={current.etag}")
-                case Matches(etag) if current is None or current.etag != etag:
-                    found = "nothing" if current is None else current.etag
-                    raise PreconditionFailed(f"the object is another one key={key} expected={etag} found={found}")
-                case _:
-                    pass
+            check_condition(key, current, condition)
             if current is None:
                 insort(self._keys, key)
             written = Object(key, bytes(body), hashlib.md5(body, usedforsecurity=False).hexdigest(), self.stamp())
@@ -116,7 +110,7 @@ class RemoteLikeStore:
                 del self._keys[bisect_left(self._keys, key)]
 
     def head(self, key: str) -> Entry:
-        return _entry(self.get(key))
+        return entry_of(self.get(key))
 
     def page(self, prefix: str, start_after: str = "") -> tuple[Page, bool]:
         """One page of a listing, by one request, and whether another one follows."""
@@ -127,7 +121,7 @@ class RemoteLikeStore:
             while at < len(self._keys) and self._keys[at].startswith(prefix):
                 if len(found) == self.page_entries:
                     return found, True
-                found.append(_entry(self.objects[self._keys[at]]))
+                found.append(entry_of(self.objects[self._keys[at]]))
                 at += 1
         return found, False
 
@@ -151,7 +145,3 @@ class RemoteLikeStore:
             return self.objects[key]
         except KeyError:
             raise NotFound(f"no such object key={key} store={self._url}") from None
-
-
-def _entry(found: Object) -> Entry:
-    return Entry(found.key, len(found.body), found.etag, found.modified_us)
