@@ -5,6 +5,7 @@
 
 PYTHON ?= python3
 TESTS ?= tests
+AWS_TESTS ?= tests/aws
 PYTEST_ARGS ?=
 SUITE_ARGS ?=
 BENCH_ARGS ?=
@@ -14,11 +15,12 @@ UPGRADE ?=
 
 VENV := .venv/bin
 SUITE_VENV := .venv-chroma/bin
+AWS_VENV := .venv-aws/bin
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-header $(UPGRADE)
 
 .DEFAULT_GOAL := help
 # `make test` takes the short form of Chroma's suite; the long one takes half an hour.
-.PHONY: help demo test test-python test-chroma test-chroma-short scale load chaos simulate fuzz lint types format bench docs lock env env-chroma clean
+.PHONY: help demo test test-python test-chroma test-chroma-short test-aws scale load chaos simulate fuzz lint types format bench docs lock env env-chroma env-aws clean
 
 help:  ## list the targets (this is the default)
 	@echo 'usage: make TARGET'
@@ -31,7 +33,7 @@ help:  ## list the targets (this is the default)
 demo: env  ## half a minute of Chromalith, on a folder of this machine
 	@$(VENV)/chromalith demo
 
-test: test-python test-chroma-short  ## all tests: ours, then the short form of Chroma's own suite
+test: test-python test-aws test-chroma-short  ## all tests: ours, those on AWS's emulators, the short form of Chroma's own suite
 
 test-python: env  ## our own tests, on all cores; TESTS=path and PYTEST_ARGS=… narrow them
 	$(VENV)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(PYTEST_ARGS) $(TESTS)
@@ -41,6 +43,9 @@ test-chroma: env-chroma  ## all of Chroma's own tests that are claimed to pass, 
 
 test-chroma-short: env-chroma
 	$(SUITE_VENV)/python tests/chroma/run.py --short $(SUITE_ARGS)
+
+test-aws: env-aws  ## what runs on AWS: Lambda's own runtime, queues, locks, roles and infrastructure, on emulators
+	$(AWS_VENV)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS) $(AWS_TESTS)
 
 load: env  ## 64 writer processes on one collection for a minute, on a real S3 server: acknowledged = present
 	$(VENV)/python -m pytest -s -m slow tests/scale/test_load.py
@@ -77,6 +82,7 @@ docs: env  ## check that the documents say what the code does
 lock: env  ## write the locks anew; UPGRADE=--upgrade takes newer releases
 	cd requirements && ../$(VENV)/$(LOCK) pip.in --output-file pip.lock
 	cd requirements && ../$(VENV)/$(LOCK) --all-extras ../pyproject.toml dev.in --output-file dev.lock
+	cd requirements && ../$(VENV)/$(LOCK) --extra aws ../pyproject.toml aws-suite.in --output-file aws-suite.lock
 	cd requirements && ../$(VENV)/$(LOCK) --extra chroma ../pyproject.toml chroma-suite.in --output-file chroma-suite.lock
 
 env:
@@ -85,6 +91,9 @@ env:
 env-chroma:
 	@$(PYTHON) scripts/bootstrap.py chroma-suite
 
+env-aws:
+	@$(PYTHON) scripts/bootstrap.py aws-suite
+
 clean:  ## remove the environments, and what tools left behind
-	rm -rf .venv .venv-chroma .demo build dist bench/.work .hypothesis .pytest_cache
+	rm -rf .venv .venv-chroma .venv-aws .demo build dist bench/.work .hypothesis .pytest_cache
 	find . -name .git -prune -o \( -name __pycache__ -o -name .mypy_cache -o -name .ruff_cache \) -prune -exec rm -rf {} +

@@ -44,8 +44,12 @@ if sys.version_info < PYTHON_MIN:
 ROOT = Path(__file__).resolve().parent.parent
 STAMP = ".stamp"
 
-# name -> (folder, lock). The second exists because Chroma's own tests pin an older pytest.
-ENVIRONMENTS = {"dev": (".venv", "dev.lock"), "chroma-suite": (".venv-chroma", "chroma-suite.lock")}
+# name -> (folder, lock). Chroma's own tests pin an older pytest; Pulumi and an AWS emulator pin what chromadb has newer.
+ENVIRONMENTS = {
+    "dev": (".venv", "dev.lock"),
+    "chroma-suite": (".venv-chroma", "chroma-suite.lock"),
+    "aws-suite": (".venv-aws", "aws-suite.lock"),
+}
 
 
 class CannotBootstrap(Exception):

@@ -23,6 +23,7 @@ from chromalith.coord.lease import Sightings
 from chromalith.errors import Invalid
 from chromalith.model.ids import CollectionId, DeltaId
 from chromalith.model.session_token import SessionToken
+from chromalith.observe.hooks import Observer, silent
 from chromalith.read.reader import DEFAULT_STALENESS_S, CollectionReader, ReadLevel
 from chromalith.read.view import View
 from chromalith.read.waiting import DEFAULT_TIMEOUT_S
@@ -42,6 +43,7 @@ class Session:
         cache_bytes_max: the cache's size.
         clock: time and chance.
         executor: where threads come from.
+        observe: told of what was written, compacted and queried.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Session:
         cache_bytes_max: int = SIZE_BYTES_MAX,
         clock: Clock = SYSTEM_CLOCK,
         executor: NewExecutor = ThreadPoolExecutor,
+        observe: Observer = silent,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -61,12 +64,13 @@ class Session:
         self._read_level = read_level
         self._max_staleness_s = max_staleness_s
         self._executor = executor
+        self._observe = observe
         self._own_dir = tempfile.TemporaryDirectory(prefix="chromalith-") if cache_dir is None else None
         directory = Path(self._own_dir.name) if self._own_dir else cache_dir or Path()
         self.cache = Cache(store, directory, clock, size_bytes_max=cache_bytes_max, executor=executor)
         self.collections = Collections(store, self.catalog)
         self._own = OwnWrites()
-        self.writer = DeltaWriter(store, self.collections, clock, self._own, executor=executor)
+        self.writer = DeltaWriter(store, self.collections, clock, self._own, executor=executor, observe=observe)
         self.reader = CollectionReader(
             store,
             self.collections,
@@ -137,6 +141,7 @@ class Session:
             settings,
             progress=progress,
             executor=self._executor,
+            observe=self._observe,
             merge_executor=merge_executor,
             sightings=sightings,
             storage_options=storage_options,

@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     keep_versions: int = Field(default=KEEP_VERSIONS, ge=1, description="a sweep keeps at least this many of the newest versions")
     keep_age_s: float = Field(default=KEEP_AGE_S, ge=0, description="a sweep keeps every state of the last this many seconds")
     job_grace_s: float = Field(default=JOB_GRACE_S, ge=0, description="a sweep may discard a fold or merge that takes longer")
+    queue_url: str | None = Field(default=None, description="SQS queue that writers tell compactors of new deltas by")
+    lease_table: str | None = Field(default=None, description="DynamoDB table for leases; without it they are objects in the store")
     debug: bool = Field(default=False, description="print the traceback of an error too")
     stock_snapshot: bool = Field(default=False, description="publish a stock Chroma directory beside each version")
 

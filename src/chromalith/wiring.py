@@ -24,6 +24,7 @@ from chromalith.coord.pins import At, Pins, check_at
 from chromalith.errors import Invalid, LeaseHeld, NotFound
 from chromalith.model.ids import CollectionId
 from chromalith.model.session_token import SessionToken
+from chromalith.observe.hooks import Observer, silent
 from chromalith.read.reader import DEFAULT_STALENESS_S, ReadLevel
 from chromalith.read.view import Records, View
 from chromalith.read.waiting import DEFAULT_TIMEOUT_S
@@ -48,6 +49,7 @@ def open_session(
     cache_dir: str | Path | None = None,
     storage_options: StorageOptions | None = None,
     clock: Clock = SYSTEM_CLOCK,
+    observe: Observer = silent,
 ) -> Session:
     """Open the store at ``url`` (or ``CHROMALITH_STORE``) with the cache of this machine. Makes no request."""
     settings = Settings()
@@ -58,6 +60,7 @@ def open_session(
         cache_dir=Path(cache_dir) if cache_dir is not None else settings.cache_dir,
         cache_bytes_max=settings.cache_bytes_max,
         clock=clock,
+        observe=observe,
     )
 
 

@@ -48,6 +48,7 @@ from chromalith.model.folded import FoldedLookup
 from chromalith.model.ids import CollectionId
 from chromalith.model.order import Listed, pending, settled_prefix
 from chromalith.model.rebase import StartAgain, rebase_fold
+from chromalith.observe.hooks import Observer, silent, together
 from chromalith.store.cache import Swept
 from chromalith.store.port import Store
 from chromalith.threads import NewExecutor
@@ -72,6 +73,7 @@ class Compactor:
         settings: see there.
         progress: called after each step with its name and what was done so far.
         executor: where threads come from. If it is given, no other thread is made: leases are renewed between jobs only.
+        observe: told of the end of each run.
         merge_executor: runs independent merges side by side; ``None``: one after the other.
         sightings: what was seen of other holders of leases; share one between compactors that live for one round each.
         owner: this process in words, for others to read in its leases.
@@ -87,6 +89,7 @@ class Compactor:
         *,
         progress: Progress = lambda step, outcome: None,
         executor: NewExecutor = ThreadPoolExecutor,
+        observe: Observer = silent,
         merge_executor: Executor | None = None,
         sightings: Sightings | None = None,
         owner: str | None = None,
@@ -97,6 +100,7 @@ class Compactor:
         self._clock = clock
         self._settings = settings or CompactionSettings()
         self._progress = progress
+        self._observe = together(observe)
         self._pool = executor(16, "chromalith-compact")
         self._parts = FoldedParts.from_store(store)
         self._folded = FoldedWriter(store, clock, self._parts, self._settings.folded_inline_bytes_max)

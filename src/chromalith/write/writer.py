@@ -40,6 +40,8 @@ from chromalith.model.ids import (
 )
 from chromalith.model.operation import OP_BY_LABEL, Operations
 from chromalith.model.session_token import SessionToken
+from chromalith.observe.events import DeltaWritten
+from chromalith.observe.hooks import Observer, silent, together
 from chromalith.store.port import Absent, Store
 from chromalith.store.readback import Overtaken, put_resolved
 from chromalith.threads import NewExecutor
@@ -111,6 +113,7 @@ class DeltaWriter:
         clock: time and chance.
         own: where acknowledged writes are noted for this process's readers.
         executor: where threads come from.
+        observe: told of each acknowledged call.
     """
 
     def __init__(
@@ -121,11 +124,13 @@ class DeltaWriter:
         own: OwnWrites | None = None,
         *,
         executor: NewExecutor = ThreadPoolExecutor,
+        observe: Observer = silent,
     ) -> None:
         self._store = store
         self._collections = collections
         self._clock = clock
         self._own = own or OwnWrites()
+        self._observe = together(observe)
         self._writer = clock.random_hex(WRITER_DIGITS)
         self._process = os.getpid()
         self._lock = threading.Lock()
@@ -190,6 +195,7 @@ class DeltaWriter:
             self._collections.check_alive(cid)
             self._put(key, body, named=call_id is not None)
         self._own.note(cid, delta)
+        self._observe(DeltaWritten(cid, delta, len(batch), len(body)))
         return Receipt(cid, delta, len(batch), len(body))
 
     def saw(self, hlc: int) -> bool:
