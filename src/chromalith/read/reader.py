@@ -22,9 +22,8 @@ Invariants: the version that a reader shows never falls; a state is immutable on
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache as once
@@ -42,15 +41,17 @@ from chromalith.coord.whole import naming_the_whole, naming_what_is_whole
 from chromalith.engine.part import MaskedPart, Part
 from chromalith.errors import Corrupt, Invalid, NotFound
 from chromalith.model import layout
-from chromalith.model.delta import Delta, decode_delta
 from chromalith.model.ids import CollectionId, DeltaId, JobId
 from chromalith.model.manifest import Manifest, Segment
 from chromalith.model.order import Listed, pending
 from chromalith.model.segment import decode_deletes
 from chromalith.model.session_token import SessionToken
+from chromalith.observe.hooks import Observer, silent, together
+from chromalith.read.delta_cache import DELTA_CACHE_BYTES_MAX, DeltaCache
 from chromalith.read.hydrated import HydratedSegment
 from chromalith.read.overlay import Overlay, extend
 from chromalith.read.overlay_parts import OverlayParts
+from chromalith.read.stopwatch import Stopwatch
 from chromalith.read.telling import Telling
 from chromalith.read.view import State, View
 from chromalith.read.waiting import DEFAULT_TIMEOUT_S, is_seen, wait_until_seen
@@ -60,7 +61,6 @@ from chromalith.threads import NewExecutor
 
 SWEEP_GRACE_S = 60.0
 PARALLEL_READ_MAX_S = SWEEP_GRACE_S / 2
-DELTA_CACHE_BYTES_MAX = 256 * 2**20
 DEFAULT_STALENESS_S = 300.0  # the guide's five-minute cache
 _RESTARTS_MAX = 5
 _IS_IT_THERE = "wait for longer, and look whether the token is of this store; writes are remembered for 30 days"
@@ -105,6 +105,7 @@ class CollectionReader:
         pending, forget: this process's own writes to a collection that it has not seen folded; and how to say that they were.
         saw: told the latest clock reading among listed deltas, so that what this process writes next is ordered behind what it read.
         executor: where threads come from.
+        observe: told of each answer.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class CollectionReader:
         forget: Callable[[CollectionId, set[DeltaId]], None] = lambda cid, folded: None,
         saw: Callable[[int], object] = lambda hlc: None,
         executor: NewExecutor = ThreadPoolExecutor,
+        observe: Observer = silent,
     ) -> None:
         self._store = store
         self._collections = collections
@@ -126,11 +128,12 @@ class CollectionReader:
         self._pending = pending
         self._forget = forget
         self._saw = saw
+        self._observe = None if observe is silent else together(observe)
         self._guard = threading.Lock()
         self._held: dict[CollectionId, _Held] = {}
         self._telling = Telling()
         self._pool = executor(16, "chromalith-read")
-        self._deltas = _DeltaCache(store, DELTA_CACHE_BYTES_MAX)
+        self._deltas = DeltaCache(store, DELTA_CACHE_BYTES_MAX)
         self._parts = FoldedParts(cache.body)
 
     def view(
@@ -144,9 +147,10 @@ class CollectionReader:
             Invalid: something was written by a newer release.
             Unavailable: the store can't be read.
         """
-        with naming_what_is_whole(self._store, cid):
+        watch = self._watch(cid)
+        with naming_what_is_whole(self._store, cid), watch.opening():
             state = self._state(cid, level, max_staleness_s)
-        return View(state, again=lambda: self._refresh(cid, force=True), explain=lambda error: naming_the_whole(self._store, cid, error))
+        return self._view(cid, state, watch)
 
     def view_after(
         self,
@@ -178,12 +182,15 @@ class CollectionReader:
             except Swept:
                 return False  # a newer version knows
 
+        watch = self._watch(cid)
+
         def look(anew: bool) -> State:
-            return self._state(cid, level, max_staleness_s, anew=anew)
+            with watch.opening():
+                return self._state(cid, level, max_staleness_s, anew=anew)
 
         hint = "run `chromalith compact`, or read at INDEX_AND_WAL" if level is ReadLevel.INDEX_ONLY else _IS_IT_THERE
         state = wait_until_seen(token, look, seen_in, self._clock, timeout_s=timeout_s, hint=hint)
-        return View(state, again=lambda: self._refresh(cid, force=True), explain=lambda error: naming_the_whole(self._store, cid, error))
+        return self._view(cid, state, watch)
 
     def view_of(self, manifest: Manifest) -> View:
         """A pinned, read-only view of one version, without an overlay. It raises ``NotFound`` once the version is swept."""
@@ -196,7 +203,18 @@ class CollectionReader:
         nothing = Overlay(next_seq=manifest.next_seq, dimension=manifest.dimension)
         cid = manifest.collection
         state = self._state_of(manifest, nothing, held, self._space(cid))
-        return View(state, gone, explain=lambda error: naming_the_whole(self._store, cid, error))
+        return self._view(cid, state, self._watch(cid), gone)
+
+    def _watch(self, cid: CollectionId) -> Stopwatch:
+        return Stopwatch(cid, self._observe, self._clock, self._cache.fetching_s)
+
+    def _view(self, cid: CollectionId, state: State, watch: Stopwatch, again: Callable[[], State] | None = None) -> View:
+        return View(
+            state,
+            again or (lambda: self._refresh(cid, force=True)),
+            lambda error: naming_the_whole(self._store, cid, error),
+            watch.answering,
+        )
 
     def _state(self, cid: CollectionId, level: ReadLevel, max_staleness_s: float, *, anew: bool = False) -> State:
         """A state at ``level``; ``anew``: asked of the store now, however young the held one is."""
@@ -339,11 +357,19 @@ class CollectionReader:
                 result.append(part)
             return [*result, *on_top.of(overlay.records)]
 
+        @once
+        def overlay_rows() -> int:
+            return sum(record is not None for record in overlay.records.values())
+
         def count() -> int:
             superseded = sum(len(rows) for rows in overlay.superseded.values())
-            return manifest.live - superseded + sum(record is not None for record in overlay.records.values())
+            return manifest.live - superseded + overlay_rows()
 
-        return State(manifest, space, overlay.deltas, once(count), parts, overlay.dimension or manifest.dimension)
+        pointer = held.pointer  # for a pinned version, it names another one, or was not read
+        current = pointer is not None and pointer.manifest_key == manifest.key
+        published_us = pointer.modified_us if pointer is not None and current else manifest.created_us
+        dimension = overlay.dimension or manifest.dimension
+        return State(manifest, space, overlay.deltas, once(count), parts, dimension, overlay_rows, published_us)
 
     def _hold(self, cid: CollectionId) -> _Held:
         with self._guard:
@@ -379,42 +405,3 @@ def _missing(cid: CollectionId, key: str | None) -> Corrupt:
         hint="`chromalith snapshot list` shows the versions that are whole",
         key=key,
     )
-
-
-class _DeltaCache:
-    """Decoded deltas, so that those which a new version left pending are not read again. The oldest go first."""
-
-    def __init__(self, store: Store, bytes_max: int) -> None:
-        self._store = store
-        self._bytes_max = bytes_max
-        self._lock = threading.Lock()
-        self._held: OrderedDict[DeltaId, tuple[Delta, int]] = OrderedDict()
-        self._bytes = 0
-
-    def read(self, cid: CollectionId, wanted: Sequence[DeltaId], pool: Executor) -> list[Delta]:
-        """Those deltas, in that order. Raises ``Swept`` if one is gone, ``Corrupt``, ``Invalid``."""
-        if len(wanted) < 2 or self._store.settle_s == 0:
-            return [self._one(cid, delta) for delta in wanted]
-        return list(pool.map(lambda delta: self._one(cid, delta), wanted))
-
-    def is_void(self, cid: CollectionId, delta: DeltaId) -> bool:
-        """Whether a delta stands for no operation. Raises ``Swept``."""
-        return self._one(cid, delta).operations is None
-
-    def _one(self, cid: CollectionId, delta: DeltaId) -> Delta:
-        with self._lock:
-            if delta in self._held:
-                return self._held[delta][0]
-        key = layout.delta_key(cid, delta)
-        try:
-            body = self._store.get(key).body
-        except NotFound as error:
-            raise Swept(f"a delta was swept while it was needed key={key}") from error
-        decoded = decode_delta(cid, delta, body)
-        with self._lock:
-            if delta not in self._held:
-                self._held[delta] = (decoded, len(body))
-                self._bytes += len(body)
-            while self._bytes > self._bytes_max and len(self._held) > 1:
-                self._bytes -= self._held.popitem(last=False)[1][1]
-        return decoded

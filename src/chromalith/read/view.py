@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -48,7 +49,8 @@ class Records:
 class State:
     """What a view is of: a version, the deltas laid over it, and the parts to search.
 
-    ``parts`` is a function, because counting needs none of them: it hydrates, once.
+    ``parts`` is a function, because counting needs none of them: it hydrates, once. ``overlay_rows`` are live records that the deltas
+    brought; ``published_us`` is when the version was published, by the store's clock.
     """
 
     manifest: Manifest
@@ -57,6 +59,12 @@ class State:
     count: Callable[[], int]
     parts: Callable[[], Sequence[Part]]
     dimension: int | None
+    overlay_rows: Callable[[], int]
+    published_us: int
+
+
+Timed = Callable[[Callable[[], State]], AbstractContextManager[None]]
+"""Around an answer; told how to get the state that it was taken from."""
 
 
 class View:
@@ -67,14 +75,20 @@ class View:
         state: what to show.
         again: a newer state, read from the store; ``None`` where the state is pinned (an old version): then ``Swept`` is raised.
         explain: what to raise for an object that is damaged or missing.
+        timed: around each answer of ``get`` and ``query``.
     """
 
     def __init__(
-        self, state: State, again: Callable[[], State] | None = None, explain: Callable[[Corrupt], Corrupt] = lambda error: error
+        self,
+        state: State,
+        again: Callable[[], State] | None = None,
+        explain: Callable[[Corrupt], Corrupt] = lambda error: error,
+        timed: Timed = lambda state: nullcontext(),
     ) -> None:
         self._state = state
         self._again = again
         self._explain = explain
+        self._timed = timed
 
     @property
     def manifest(self) -> Manifest:
@@ -119,7 +133,8 @@ class View:
             found = select(parts, ids=ids, where=where, where_document=where_document, limit=limit, offset=offset)
             return _fetch(parts, found.parts, found.rows, include, None)
 
-        return self._answer(answer)
+        with self._timed(lambda: self._state):
+            return self._answer(answer)
 
     def query(
         self,
@@ -153,7 +168,8 @@ class View:
                 for hits in answers
             ]
 
-        return self._answer(answer)
+        with self._timed(lambda: self._state):
+            return self._answer(answer)
 
     def _answer(self, answer: Callable[[State], Result]) -> Result:
         try:
