@@ -13,16 +13,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.lease_places import in_store
 from tests.worlds import World
 
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.compaction import leasing
 from chromalith.compaction.leasing import FOLD, Leasing, Right
-from chromalith.coord.heartbeat import Heartbeat, StoreAddress
-from chromalith.coord.lease import Lease, Sightings, Tenure, break_lease, look
+from chromalith.coord.heartbeat import Heartbeat
+from chromalith.coord.lease import Lease, Sightings, Tenure, break_lease
+from chromalith.coord.lease_table import LeaseAddress, LeaseTable
+from chromalith.coord.object_leases import ObjectLeases
 from chromalith.coord.pointer import read_current
 from chromalith.model import layout
 from chromalith.model.ids import CollectionId
+from chromalith.store.address import StoreAddress
 from chromalith.store.memory import MemoryStore
 from chromalith.store.port import Store
 from chromalith.store.url import open_store
@@ -36,9 +40,11 @@ OBSERVER = """
 import sys
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.coord.lease import Lease, Tenure
+from chromalith.coord.object_leases import ObjectLeases
 from chromalith.store.url import open_store
 url, key, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
-lease = Lease(open_store(url), key, SYSTEM_CLOCK, purpose="fold", owner="observer", lease_s=3.0)
+table = ObjectLeases(open_store(url), SYSTEM_CLOCK)
+lease = Lease(table, key, SYSTEM_CLOCK, purpose="fold", owner="observer", lease_s=3.0)
 print("looking", flush=True)
 stop_s = SYSTEM_CLOCK.monotonic_s() + seconds
 while SYSTEM_CLOCK.monotonic_s() < stop_s:
@@ -52,12 +58,14 @@ print("held", flush=True)
 HOLDER = """
 import sys
 from chromalith.clock import SYSTEM_CLOCK
-from chromalith.coord.heartbeat import Heartbeat, StoreAddress
+from chromalith.coord.heartbeat import Heartbeat
 from chromalith.coord.lease import Lease
+from chromalith.coord.object_leases import ObjectLeases
 from chromalith.store.url import open_store
 url, key = sys.argv[1:]
-tenure = Lease(open_store(url), key, SYSTEM_CLOCK, purpose="fold", owner="holder", lease_s=3.0).try_acquire()
-with Heartbeat(tenure, StoreAddress(url)) as beating:
+table = ObjectLeases(open_store(url), SYSTEM_CLOCK)
+tenure = Lease(table, key, SYSTEM_CLOCK, purpose="fold", owner="holder", lease_s=3.0).try_acquire()
+with Heartbeat(tenure, table.address) as beating:
     beating.before_long_call()
     print(beating._process.pid, flush=True)
     SYSTEM_CLOCK.sleep(60)
@@ -75,13 +83,13 @@ def store(url: str) -> Store:
 
 
 def acquired(store: Store, lease_s: float) -> Tenure:
-    found = Lease(store, KEY, SYSTEM_CLOCK, purpose="fold", owner="holder", lease_s=lease_s).try_acquire()
+    found = Lease(in_store(store), KEY, SYSTEM_CLOCK, purpose="fold", owner="holder", lease_s=lease_s).try_acquire()
     assert isinstance(found, Tenure)
     return found
 
 
 def token(store: Store) -> str:
-    seen = look(store, KEY)
+    seen = in_store(store).look(KEY)
     assert seen is not None
     return seen.record.token
 
@@ -91,7 +99,7 @@ def test_a_thread_beats() -> None:
     for enabled in (True, False):
         store = MemoryStore(SYSTEM_CLOCK)
         tenure = acquired(store, SHORT_S)
-        other = Lease(store, KEY, SYSTEM_CLOCK, purpose="fold", owner="other", lease_s=SHORT_S)
+        other = Lease(in_store(store), KEY, SYSTEM_CLOCK, purpose="fold", owner="other", lease_s=SHORT_S)
         taken = False
         with Heartbeat(tenure, enabled=enabled):
             for _ in range(40):
@@ -106,7 +114,7 @@ def test_a_thread_that_finds_the_lease_lost_stops() -> None:
     store = MemoryStore(SYSTEM_CLOCK)
     tenure = acquired(store, 0.15)
     with Heartbeat(tenure) as beating:
-        break_lease(store, KEY, SYSTEM_CLOCK, expected_owner=tenure.record.owner)
+        break_lease(in_store(store), KEY, SYSTEM_CLOCK, expected_owner=tenure.record.owner)
         broken = token(store)
         SYSTEM_CLOCK.sleep(0.4)
         assert not beating._thread.is_alive()
@@ -128,7 +136,7 @@ def test_a_process_beats_while_python_stands_still(url: str, store: Store, proce
     observer = subprocess.Popen(
         [sys.executable, "-c", OBSERVER, url, KEY, str(2.2 * LONG_S)], stdout=subprocess.PIPE, text=True
     )
-    with observer, Heartbeat(tenure, StoreAddress(url) if process else None) as beating:
+    with observer, Heartbeat(tenure, in_store(store).address if process else None) as beating:
         assert observer.stdout is not None
         assert observer.stdout.readline() == "looking\n"
         beating.before_long_call()
@@ -152,7 +160,7 @@ def test_a_killed_holder_takes_its_process_with_it(url: str, store: Store) -> No
         assert token(store) != before
         holder.kill()
     assert gone(child)
-    lease = Lease(store, KEY, SYSTEM_CLOCK, purpose="fold", owner="next", lease_s=LONG_S)
+    lease = Lease(in_store(store), KEY, SYSTEM_CLOCK, purpose="fold", owner="next", lease_s=LONG_S)
     began_s = SYSTEM_CLOCK.monotonic_s()
     assert isinstance(lease.acquire(20), Tenure)
     assert SYSTEM_CLOCK.monotonic_s() - began_s >= LONG_S
@@ -171,7 +179,7 @@ def gone(process: int) -> bool:
 def test_thread_and_process_beat_for_one_owner(url: str, store: Store) -> None:
     """They take over each other's tag: neither takes the other for somebody else; and when both have ended, the holder can release."""
     tenure = acquired(store, LONG_S)
-    with Heartbeat(tenure, StoreAddress(url)) as beating:
+    with Heartbeat(tenure, in_store(store).address) as beating:
         beating.before_long_call()
         for _ in range(20):
             assert tenure.beat()
@@ -179,7 +187,7 @@ def test_thread_and_process_beat_for_one_owner(url: str, store: Store) -> None:
         assert beating._process is not None
         assert beating._process.poll() is None
     tenure.release()
-    seen = look(store, KEY)
+    seen = in_store(store).look(KEY)
     assert seen is not None
     assert seen.record.released
 
@@ -190,28 +198,31 @@ def test_a_process_is_started_for_a_large_index_only(url: str, store: Store, mon
     monkeypatch.setattr(Heartbeat, "before_long_call", lambda self: started.append(self))
     cid = CollectionId("00000000-0000-4000-8000-000000000001")
 
-    def hold(store: Store, address: StoreAddress | None) -> Iterator[Right]:
-        kept = Leasing(store, SYSTEM_CLOCK, Sightings(SYSTEM_CLOCK), None, True, 30.0, False, address)
+    def hold(table: LeaseTable) -> Iterator[Right]:
+        kept = Leasing(store, SYSTEM_CLOCK, table, Sightings(SYSTEM_CLOCK), None, True, 30.0, False)
         with kept.hold(cid, FOLD, 0) as right:
             assert isinstance(right, Right)
             yield right
 
-    for right in hold(store, StoreAddress.of(store.url, {})):
+    for right in hold(in_store(store)):
         right.before_index(leasing.PROCESS_ROWS - 1)
         assert not started
         right.before_index(leasing.PROCESS_ROWS)
         assert len(started) == 1
-    assert StoreAddress.of(MemoryStore(SYSTEM_CLOCK).url, {}) is None
-    assert StoreAddress.of(store.url, {"provider": lambda: None}) is None
-    seen = look(store, layout.lease_key(cid))
+    assert in_store(store).address is not None
+    assert in_store(MemoryStore(SYSTEM_CLOCK)).address is None
+    assert ObjectLeases(store, SYSTEM_CLOCK, storage_options={"provider": lambda: None}).address is None
+    seen = in_store(store).look(layout.lease_key(cid))
     assert seen is not None
     assert seen.record.released
 
 
 def test_credentials_are_not_shown() -> None:
     """Neither on a command line nor where an address is printed."""
-    address = StoreAddress("s3://bucket", {"secret_access_key": "hush"})
+    options = {"secret_access_key": "hush"}
+    address = LeaseAddress.of("module", {"url": "s3://bucket", "storage_options": options})
     assert "hush" not in repr(address)
+    assert "hush" not in repr(StoreAddress("s3://bucket", options))
 
 
 def test_the_segment_writer_asks_before_it_builds() -> None:

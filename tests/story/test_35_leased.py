@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tests.story.test_35_lease import held
+from tests.lease_places import held, in_store
 from tests.worlds import World, keys, merging
 
 from chromalith.compaction.compactor import Compactor
 from chromalith.compaction.outcome import CompactionSettings
 from chromalith.compaction.verify import verify
 from chromalith.coord.history import published_keys
-from chromalith.coord.lease import LEASE_S, Lease, Tenure, break_lease, look
+from chromalith.coord.lease import Lease, Tenure, break_lease
+from chromalith.coord.lease_table import LEASE_S
 from chromalith.model import layout
 from chromalith.store.port import Store
 from chromalith.store.wrappers import CountingStore, EveryCallStore
@@ -29,7 +30,7 @@ def leased_world(**changed: Any) -> World:
 
 def other_holder(world: World, *, merge: bool = False, owner: str = "other") -> Tenure:
     key = layout.merge_lease_key(world.cid) if merge else layout.lease_key(world.cid)
-    return held(Lease(world.store, key, world.clock, purpose="merge" if merge else "fold", owner=owner).try_acquire())
+    return held(Lease(in_store(world.store), key, world.clock, purpose="merge" if merge else "fold", owner=owner).try_acquire())
 
 
 def test_a_fold_works_under_its_lease() -> None:
@@ -39,7 +40,7 @@ def test_a_fold_works_under_its_lease() -> None:
 
         class Looking(EveryCallStore):
             def call(self, verb, key, request):  # type: ignore[no-untyped-def]
-                seen = look(world.store, layout.lease_key(world.cid))
+                seen = in_store(world.store).look(layout.lease_key(world.cid))
                 if verb == "put" and key == layout.pointer_key(world.cid):
                     assert seen is not None
                     assert not seen.record.released
@@ -48,7 +49,7 @@ def test_a_fold_works_under_its_lease() -> None:
 
         assert world.compactor(Looking(world.store)).run_once(world.cid).folded == 1
         assert len(owners) == 1
-        seen = look(world.store, layout.lease_key(world.cid))
+        seen = in_store(world.store).look(layout.lease_key(world.cid))
         assert seen is not None
         assert seen.record.released
 
@@ -127,9 +128,9 @@ def test_a_broken_lease_stops_the_next_round_only() -> None:
         class Breaking(EveryCallStore):
             def call(self, verb, key, request):  # type: ignore[no-untyped-def]
                 if verb == "put" and key == layout.pointer_key(world.cid):
-                    seen = look(world.store, layout.lease_key(world.cid))
+                    seen = in_store(world.store).look(layout.lease_key(world.cid))
                     assert seen is not None
-                    break_lease(world.store, layout.lease_key(world.cid), world.clock, expected_owner=seen.record.owner, by="p")
+                    break_lease(in_store(world.store), layout.lease_key(world.cid), world.clock, expected_owner=seen.record.owner, by="p")
                 return request()
 
         outcome = world.compactor(Breaking(world.store)).run_once(world.cid)
@@ -156,10 +157,10 @@ def test_a_finished_merge_is_published_without_its_lease() -> None:
                 if verb == "put" and key.endswith("records.parquet"):
                     written += 1
                     if written == 2:
-                        seen = look(world.store, layout.merge_lease_key(world.cid))
+                        seen = in_store(world.store).look(layout.merge_lease_key(world.cid))
                         assert seen is not None
                         assert not seen.record.released
-                        break_lease(world.store, layout.merge_lease_key(world.cid), world.clock, expected_owner=seen.record.owner)
+                        break_lease(in_store(world.store), layout.merge_lease_key(world.cid), world.clock, expected_owner=seen.record.owner)
                 return request()
 
         assert len(world.compactor(Breaking(world.store)).run_once(world.cid).published) == 2

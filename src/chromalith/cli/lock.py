@@ -10,11 +10,17 @@ from chromalith.cli.invocation import Invocation, accept_shared, command
 from chromalith.cli.output import moment
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.compaction.leasing import FOLD, MERGE, lease_key
-from chromalith.coord.lease import Seen, break_lease, look
-from chromalith.model import layout
-from chromalith.session import Session
+from chromalith.coord.lease import break_lease
+from chromalith.coord.lease_table import Seen
 
-Collection = tuple[str, str]
+LeaseTableName = Annotated[
+    str | None,
+    typer.Option(
+        "--lease-table",
+        metavar="TABLE",
+        help="The DynamoDB table of the leases. Else CHROMALITH_LEASE_TABLE; without it they are objects in the store.",
+    ),
+]
 
 
 def declare(app: typer.Typer) -> None:
@@ -37,6 +43,7 @@ def _declare_status(group: typer.Typer) -> None:
         collection: Annotated[
             str | None, typer.Argument(help="The collection's name; without it, all of the database.")
         ] = None,
+        lease_table: LeaseTableName = None,
     ) -> None:
         r"""Show who holds the leases. A holder that was killed stays in them until somebody has watched the record for its lease time.
 
@@ -45,11 +52,12 @@ def _declare_status(group: typer.Typer) -> None:
           chromalith lock status
           chromalith lock status words --json
         """
-        with run.session() as session:
+        with run.session(lease_table=lease_table) as session:
             named = [run.find(session, collection)] if collection else session.catalog.listing(run.tenant, run.database)
-            there = _existing(session) if collection is None else None
+            leases = session.leases(storage_options=run.storage_options)
+            there = leases.keys() if collection is None else None
             found = [
-                _described(each.name, purpose, look(session.store, key))
+                _described(each.name, purpose, leases.look(key))
                 for each in named
                 for purpose in (FOLD, MERGE)
                 for key in (lease_key(each.collection.id, purpose),)
@@ -64,13 +72,9 @@ def _declare_status(group: typer.Typer) -> None:
             columns = ("collection", "purpose", "state", "owner", "written", "lease time")
             rows = [(e["collection"], e["purpose"], e["state"], e["owner"], e["written"], f"{e['lease_s']:g} s") for e in found]
             run.output.table(columns, rows)
+            run.output.say(f"kept in {leases.place}")
 
-        run.output.data({"leases": found}, human)
-
-
-def _existing(session: Session) -> set[str]:
-    """The leases that there are: one listing, where asking for each of many collections would be two requests each."""
-    return {entry.key for page in session.store.list(layout.LEASE_ROOT) for entry in page}
+        run.output.data({"place": leases.place, "leases": found}, human)
 
 
 def _described(name: str, purpose: str, seen: Seen | None) -> dict[str, Any]:
@@ -81,7 +85,7 @@ def _described(name: str, purpose: str, seen: Seen | None) -> dict[str, Any]:
         "purpose": purpose,
         "state": "released" if seen.record.released else "held",
         "owner": seen.record.owner,
-        "written": moment(seen.modified_us),
+        "written": None if seen.modified_us is None else moment(seen.modified_us),
         "lease_s": seen.record.lease_s,
     }
 
@@ -96,6 +100,7 @@ def _declare_break(group: typer.Typer) -> None:
             typer.Option("--expect-owner", metavar="OWNER", help="Who holds it, as `lock status` says; another's is not broken."),
         ],
         merge: Annotated[bool, typer.Option("--merge", help="The lease of merges instead of that of folds.")] = False,
+        lease_table: LeaseTableName = None,
     ) -> None:
         r"""Release a lease that somebody else holds. Nothing can be lost by it: at worst, two do the same work.
 
@@ -104,12 +109,12 @@ def _declare_break(group: typer.Typer) -> None:
           chromalith lock break words --expect-owner host/4711/0f3a92c1
         """
         purpose = MERGE if merge else FOLD
-        with run.session() as session:
+        with run.session(lease_table=lease_table) as session:
             named = run.find(session, collection)
-            key = lease_key(named.collection.id, purpose)
-            seen = break_lease(session.store, key, SYSTEM_CLOCK, expected_owner=expect_owner)
+            leases = session.leases(storage_options=run.storage_options)
+            seen = break_lease(leases, lease_key(named.collection.id, purpose), SYSTEM_CLOCK, expected_owner=expect_owner)
         result = "already_released" if seen is None else "broken"
         run.output.data(
-            {"result": result, "collection": named.name, "purpose": purpose, "owner": expect_owner},
+            {"result": result, "collection": named.name, "purpose": purpose, "owner": expect_owner, "place": leases.place},
             lambda: run.output.line(f"{result} {named.name} {purpose}"),
         )

@@ -5,13 +5,13 @@ lease time, and others would start the same work. (usearch 2.26 was measured to 
 0.2 s; a lease should not depend on which library does, and in which release.) So a job that is about to build a large index, or that
 has lasted for a beat already, also starts a small process that beats for it:
 
-1. ``python -m chromalith.coord.heartbeat`` gets one line of JSON on its standard input: the store's URL and options, the key, and the
-   owner whose lease it is. (Not on its command line, which everybody on the machine can read.)
+1. ``python -m`` with the module of the lease's address (this one, for leases in the store) gets one line of JSON on its standard input:
+   what opens the table, the key, and the owner whose lease it is. (Not on its command line, which everybody on the machine can read.)
 2. It looks, and stops unless that owner holds the lease. It beats, prints ``beating``, and goes on.
 3. It ends when its standard input ends: the pipe's other end is closed by the job, or by the kernel when the job's process is killed,
    however hard. It ends also when a beat finds the lease lost, and after an hour: a job that hangs must not hold a lease for ever.
 
-Thread and process beat for one owner, so each takes over the other's entity tag (:meth:`chromalith.coord.lease.Tenure.beat`). All of this
+Thread and process beat for one owner, so each takes over the other's witness (:meth:`chromalith.coord.lease.Tenure.beat`). All of this
 is best effort: without a heartbeat a lease runs out, somebody else does the work too, and nothing is lost.
 """
 
@@ -23,18 +23,18 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from chromalith.clock import SYSTEM_CLOCK
-from chromalith.coord.lease import BEATS, Tenure, look
+from chromalith.coord.lease import BEATS, Tenure
+from chromalith.coord.lease_table import LeaseAddress, LeaseTable
+from chromalith.coord.object_leases import ObjectLeases
 from chromalith.errors import ChromalithError
 from chromalith.store.url import open_store
 
-MODULE = "chromalith.coord.heartbeat"
 BEATING_S_MAX = 3600.0
 START_S_MAX = 10.0
 """Within this a process has beaten for the first time: importing the store takes about a second, several on a busy machine."""
@@ -42,40 +42,16 @@ END_S_MAX = 5.0
 _BEATING = b"beating\n"
 
 
-@dataclass(frozen=True, slots=True)
-class StoreAddress:
-    """What opens a store again in another process.
-
-    Attributes:
-        url: of the store.
-        storage_options: as for :func:`chromalith.store.url.open_store`; they may hold credentials, and are not shown.
-    """
-
-    url: str
-    storage_options: Mapping[str, object] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def of(cls, url: str, storage_options: Mapping[str, object] | None) -> StoreAddress | None:
-        """The address, unless no other process can reach the store or be told how (an option that is no JSON value)."""
-        if url.startswith("memory:"):
-            return None
-        try:
-            json.dumps(dict(storage_options or {}))
-        except (TypeError, ValueError):
-            return None
-        return cls(url, dict(storage_options or {}))
-
-
 class Heartbeat:
     """Beats for a tenure while the block runs, every third of its lease time.
 
     Args:
         tenure: whose lease; released by its owner, not here.
-        address: opens the store in the process; ``None``: the thread is all there is.
+        address: opens the lease table in the process; ``None``: the thread is all there is.
         enabled: whether to beat at all.
     """
 
-    def __init__(self, tenure: Tenure, address: StoreAddress | None = None, *, enabled: bool = True) -> None:
+    def __init__(self, tenure: Tenure, address: LeaseAddress | None = None, *, enabled: bool = True) -> None:
         self._tenure = tenure
         self._address = address
         self._enabled = enabled
@@ -117,13 +93,8 @@ class Heartbeat:
         with self._starting:
             if self._process is not None or self._address is None or self._tenure.lost or self._stop.is_set():
                 return
-            order = {
-                "url": self._address.url,
-                "storage_options": dict(self._address.storage_options),
-                "key": self._tenure.key,
-                "owner": self._tenure.record.owner,
-            }
-            command = [sys.executable, "-P", "-m", MODULE]
+            order = {**self._address.told, "key": self._tenure.key, "owner": self._tenure.record.owner}
+            command = [sys.executable, "-P", "-m", self._address.module]
             try:
                 process = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -157,15 +128,19 @@ def _end_with_the_input() -> None:
     os._exit(0)
 
 
-def main() -> None:
-    """The process: beat for the owner named on standard input, until that ends."""
+def beat_as_told(open_table: Callable[[dict[str, Any]], LeaseTable]) -> None:
+    """The process: beat for the owner named on standard input, until that ends.
+
+    Args:
+        open_table: opens the table from what the address tells.
+    """
     order = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_the_input, daemon=True).start()
-    store = open_store(order["url"], storage_options=order["storage_options"], clock=SYSTEM_CLOCK)
-    seen = look(store, order["key"])
+    table = open_table(order)
+    seen = table.look(order["key"])
     if seen is None or seen.record.released or seen.record.owner != order["owner"]:
         return
-    tenure = Tenure(store, order["key"], SYSTEM_CLOCK, seen.record, seen.etag)
+    tenure = Tenure(table, order["key"], SYSTEM_CLOCK, seen.record, seen.witness)
     began_s = SYSTEM_CLOCK.monotonic_s()
     told = False
     while SYSTEM_CLOCK.monotonic_s() - began_s < BEATING_S_MAX:
@@ -180,5 +155,9 @@ def main() -> None:
         SYSTEM_CLOCK.sleep(seen.record.lease_s / BEATS)
 
 
+def _open(told: dict[str, Any]) -> LeaseTable:
+    return ObjectLeases(open_store(told["url"], storage_options=told["storage_options"], clock=SYSTEM_CLOCK), SYSTEM_CLOCK)
+
+
 if __name__ == "__main__":
-    main()
+    beat_as_told(_open)

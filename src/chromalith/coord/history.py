@@ -8,6 +8,7 @@ nothing published is ever swept, so the chain has no gap there; below it only ta
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -39,6 +40,24 @@ class Kept:
     key: str
     tags: tuple[str, ...]
     by_tag: bool
+
+
+def moment_of(store: Store, cid: CollectionId, text: str) -> Moment:
+    """What ``text`` means. Digits are a version; of what could be a tag or a time, a tag that exists comes first.
+
+    Raises ``Invalid`` for a time without a time zone.
+    """
+    if text.isdecimal():
+        return int(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    with suppress(NotFound):
+        return find_tag(store, cid, text).name
+    if found.tzinfo is None:
+        raise Invalid(f"the time has no time zone at={text}", hint="write 2026-01-31T12:00:00Z, or +01:00 in place of the Z")
+    return found
 
 
 def published_keys(store: Store, cid: CollectionId) -> dict[int, str]:

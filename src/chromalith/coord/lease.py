@@ -1,16 +1,17 @@
 """Leases: the advisory right to compact. A lease saves work and protects nothing: the conditional publish does (P6).
 
-One object for each collection and purpose, changed by conditional writes only, never deleted. The protocol:
+One record for each collection and purpose, in a :class:`~chromalith.coord.lease_table.LeaseTable` (objects of the store, or DynamoDB),
+changed by conditional writes only. The protocol:
 
-1. *Acquire.* Nothing there: put ``Absent``. Released: overwrite what was read (``Matches``). Held by another: watch. If the record stays
-   the very same (entity tag and token) for the lease time *that it states*, measured on the observer's own monotonic clock from the end of
+1. *Acquire.* Nothing there: write, if it is so still. Released: overwrite what was read. Held by another: watch. If the record stays
+   the very same (witness and token) for the lease time *that it states*, measured on the observer's own monotonic clock from the end of
    the first look to the start of the last, its holder is taken for dead, and its record is overwritten. No clock of another
    machine is read, so no skew of clocks can break a live lease or keep a dead one.
 2. *Beat*: every third of the lease time the holder overwrites its own last record with a new token. A beat that finds another's record,
    a released one or none marks the lease lost, for good: it never takes back. (Without that condition a holder that had
    overslept would overwrite its successor.)
 3. *Release*: overwrite the own record with ``released``. Never a delete: after one, a late beat that was only conditional on "mine" could
-   bring the lease back, and an ``Absent`` put could not tell a second from a first.
+   bring the lease back, and a write of a new record could not tell a second from a first.
 4. *Break*: a person overwrites a record whose owner they named.
 
 The right can be believed by two at once: a holder that was suspended for longer than the lease time goes on working until its
@@ -23,89 +24,18 @@ DynamoDB lock client.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import threading
 from dataclasses import dataclass, replace
-from typing import Any
 
 from chromalith.clock import Clock
-from chromalith.errors import Conflict, NotFound, Unavailable, Unknown
-from chromalith.model import layout
-from chromalith.model.ids import CollectionId
-from chromalith.store.port import Absent, ETag, Matches, Store
-from chromalith.store.readback import Overtaken, put_resolved
+from chromalith.coord.lease_table import LEASE_S, UNREADABLE, LeaseRecord, LeaseTable, Overtaken, Seen, Witness
+from chromalith.errors import Conflict, Invalid, Unavailable, Unknown
 
-FORMAT = 2
-"""1: written by the first release, which never held a lease: read as released."""
-LEASE_S = 30.0
-LEASE_S_MAX = 600.0
-"""A record that states a longer lease time counts as this: a wrong number must not keep everybody waiting for a dead holder."""
 BEATS = 3
 """Beats in a lease time: two can fail before anybody takes the holder for dead."""
-UNREADABLE = "unreadable"
 _ATTEMPTS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseRecord:
-    """What stands in a lease object.
-
-    Attributes:
-        owner: ``host/process/nonce``; the nonce is of one acquisition.
-        token: chance, new with every write: the record's version number.
-        lease_s: for how long it must stand unchanged before an observer may take over.
-        purpose: ``fold`` or ``merge``.
-        released: whether nobody holds it; ``owner`` is then who did, or who broke it.
-    """
-
-    owner: str
-    token: str
-    lease_s: float
-    purpose: str
-    released: bool
-
-    def encode(self) -> bytes:
-        value = {
-            "format": FORMAT,
-            "owner": self.owner,
-            "token": self.token,
-            "lease_s": self.lease_s,
-            "purpose": self.purpose,
-            "released": self.released,
-        }
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-
-    @classmethod
-    def decode(cls, body: bytes) -> LeaseRecord:
-        """Never fails: what can't be read is held by somebody unknown, for one lease time. An advice must not stop anybody for good."""
-        try:
-            value: dict[str, Any] = json.loads(body)
-            if value["format"] == 1:
-                return cls(str(value["owner"]), str(value["write_id"]), LEASE_S, "fold", True)
-            lease_s = min(max(0.0, float(value["lease_s"])), LEASE_S_MAX)
-            return cls(str(value["owner"]), str(value["token"]), lease_s, str(value["purpose"]), value["released"] is True)
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            return cls(UNREADABLE, "", LEASE_S, UNREADABLE, False)
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A lease object as one look saw it; ``modified_us`` is the store's timestamp, for people only."""
-
-    record: LeaseRecord
-    etag: ETag
-    modified_us: int
-
-
-def look(store: Store, key: str) -> Seen | None:
-    """The lease object now; ``None`` if nobody ever held it. Raises ``Unavailable``."""
-    try:
-        found = store.get(key)
-    except NotFound:
-        return None
-    return Seen(LeaseRecord.decode(found.body), found.etag, found.modified_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +57,7 @@ class HeldBy:
 @dataclass(frozen=True, slots=True)
 class _Sighting:
     record: LeaseRecord
-    etag: ETag
+    witness: Witness
     since_s: float
     alive: bool
 
@@ -148,9 +78,9 @@ class Sightings:
         """What is known of a holder whose record was just read; ``asked_s``: the monotonic time before that request was made."""
         with self._lock:
             old = self._seen.get(key)
-            if old is None or old.etag != seen.etag or old.record != seen.record:
+            if old is None or old.witness != seen.witness or old.record != seen.record:
                 alive = old is not None and old.record.owner == seen.record.owner
-                old = _Sighting(seen.record, seen.etag, self._clock.monotonic_s(), alive)
+                old = _Sighting(seen.record, seen.witness, self._clock.monotonic_s(), alive)
                 self._seen[key] = old
         wait_s = max(0.0, seen.record.lease_s - max(0.0, asked_s - old.since_s))
         return HeldBy(seen.record.owner, seen.record.purpose, wait_s, old.alive)
@@ -167,10 +97,10 @@ def this_process() -> str:
 
 
 class Lease:
-    """One lease object, as one would-be holder sees it.
+    """One lease, as one would-be holder sees it.
 
     Args:
-        store, key, clock: which object, and time and chance.
+        table, key, clock: which, and time and chance.
         purpose: ``fold`` or ``merge``.
         owner: host and process, in words; a nonce is added with each acquisition.
         lease_s: for how long others must see the record unchanged before they take over.
@@ -179,7 +109,7 @@ class Lease:
 
     def __init__(
         self,
-        store: Store,
+        table: LeaseTable,
         key: str,
         clock: Clock,
         *,
@@ -188,7 +118,7 @@ class Lease:
         lease_s: float = LEASE_S,
         sightings: Sightings | None = None,
     ) -> None:
-        self._store = store
+        self._table = table
         self._key = key
         self._clock = clock
         self._purpose = purpose
@@ -201,7 +131,7 @@ class Lease:
         held = HeldBy(UNREADABLE, self._purpose, self._lease_s, False)
         for _ in range(_ATTEMPTS):
             asked_s = self._clock.monotonic_s()
-            seen = look(self._store, self._key)
+            seen = self._table.look(self._key)
             if seen is not None and not seen.record.released:
                 held = self._sightings.judge(self._key, seen, asked_s)
                 if held.wait_s > 0:
@@ -227,31 +157,30 @@ class Lease:
     def _take(self, seen: Seen | None) -> Tenure | None:
         owner = f"{self._owner}/{self._clock.random_hex(8)}"
         record = LeaseRecord(owner, self._clock.random_hex(32), self._lease_s, self._purpose, False)
-        condition = Absent() if seen is None else Matches(seen.etag)
         try:
-            etag = put_resolved(self._store, self._key, record.encode(), condition, clock=self._clock)
+            witness = self._table.write(self._key, record, None if seen is None else seen.witness)
         except Overtaken:
             return None
         except Unknown as error:  # if it was applied after all, it stands unchanged, and others wait one lease time for nobody
             raise Unavailable(f"the lease could not be written key={self._key}", hint="try again") from error
-        return Tenure(self._store, self._key, self._clock, record, etag)
+        return Tenure(self._table, self._key, self._clock, record, witness)
 
 
 class Tenure:
     """A lease that this process holds, until it is released or lost. Safe to share between threads.
 
     Args:
-        store, key, clock: which object, and chance.
+        table, key, clock: which, and chance.
         record: the own record; its owner is what makes it this tenure's.
-        etag: of the last own write.
+        witness: of the last own write.
     """
 
-    def __init__(self, store: Store, key: str, clock: Clock, record: LeaseRecord, etag: ETag) -> None:
-        self._store = store
+    def __init__(self, table: LeaseTable, key: str, clock: Clock, record: LeaseRecord, witness: Witness) -> None:
+        self._table = table
         self._key = key
         self._clock = clock
         self._record = record
-        self._etag = etag
+        self._witness = witness
         self._lock = threading.Lock()
         self._over = False
         self._dated = False
@@ -284,26 +213,25 @@ class Tenure:
             return self._write(released=False)
 
     def date_us(self) -> int | None:
-        """The store's date: the timestamp, read back, of the lease written just now; ``None`` if the lease is lost.
+        """The store's date, after a beat; ``None`` if the lease is lost.
 
-        Microseconds since 1970-01-01 UTC by the store's clock. The write that acquired the lease serves for the first date.
+        Microseconds since 1970-01-01 UTC by the store's clock. The write that acquired the lease serves for the first date's beat.
         """
         if (self._dated or self.lost) and not self.beat():
             return None
         self._dated = True
-        try:
-            return self._store.head(self._key).modified_us
-        except NotFound:
+        date_us = self._table.date_us(self._key)
+        if date_us is None:
             with self._lock:
                 self._over = True
-            return None
+        return date_us
 
     def release(self) -> None:
         """Let others have it. Does nothing if it is lost; raises nothing: a record that can't be released runs out."""
         with self._lock:
             try:
                 self._write(released=True)
-            except Unavailable:
+            except (Unavailable, Invalid):  # also credentials that ended meanwhile: the work that was done stays done
                 pass
             finally:
                 self._over = True
@@ -312,24 +240,24 @@ class Tenure:
         for _ in range(_ATTEMPTS):
             if self._over:
                 return False
-            body = replace(self._record, token=self._clock.random_hex(32), released=released).encode()
+            record = replace(self._record, token=self._clock.random_hex(32), released=released)
             try:
-                self._etag = put_resolved(self._store, self._key, body, Matches(self._etag), clock=self._clock)
+                self._witness = self._table.write(self._key, record, self._witness)
                 return True
-            except Overtaken:
-                seen = look(self._store, self._key)
+            except Overtaken as error:
+                seen = error.seen
             except Unknown as error:
                 raise Unavailable(f"a beat was lost from sight key={self._key}", hint="the next one tells") from error
             if seen is None or seen.record.released or seen.record.owner != self._record.owner:
                 self._over, self._lost_to = True, seen
                 return False
-            self._etag = seen.etag  # this very tenure's, by its heartbeat in another process
+            self._witness = seen.witness  # this very tenure's, by its heartbeat in another process
             if not released:
                 return True  # and as fresh as ours would have been
         raise Unavailable(f"the lease changes too fast key={self._key}", hint="the next beat tells")
 
 
-def break_lease(store: Store, key: str, clock: Clock, *, expected_owner: str, by: str | None = None) -> Seen | None:
+def break_lease(table: LeaseTable, key: str, clock: Clock, *, expected_owner: str, by: str | None = None) -> Seen | None:
     """Release somebody else's lease: what it was, or ``None`` if nobody holds it.
 
     The holder finds out at its next beat and is not interrupted; what it publishes is decided by the pointer, as ever.
@@ -337,7 +265,7 @@ def break_lease(store: Store, key: str, clock: Clock, *, expected_owner: str, by
     Raises ``Conflict`` if the owner is another than the one expected, or beats faster than it can be broken.
     """
     for _ in range(_ATTEMPTS * BEATS):
-        seen = look(store, key)
+        seen = table.look(key)
         if seen is None or seen.record.released:
             return None
         if seen.record.owner != expected_owner:
@@ -347,20 +275,8 @@ def break_lease(store: Store, key: str, clock: Clock, *, expected_owner: str, by
             )
         record = replace(seen.record, owner=by or this_process(), token=clock.random_hex(32), released=True)
         try:
-            put_resolved(store, key, record.encode(), Matches(seen.etag), clock=clock)
+            table.write(key, record, seen.witness)
         except Overtaken:
             continue  # it has just beaten
         return seen
     raise Conflict(f"the holder beats all the time key={key}", hint="try again")
-
-
-def store_date(store: Store, cid: CollectionId, clock: Clock) -> int:
-    """The store's date for whoever holds no lease: the timestamp, read back, of an object that was just written.
-
-    Microseconds since 1970-01-01 UTC, by the store's clock: the only clock that all processes share. A fold takes it *before* its LIST,
-    because it must take only deltas that were settled when its LIST began. Several at once may write it: each sees its own
-    timestamp or a later one, and none from after its look.
-    """
-    key = layout.date_key(cid)
-    store.put(key, json.dumps({"format": FORMAT, "write_id": clock.random_hex(32)}).encode())
-    return store.head(key).modified_us

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.lease_places import in_store
 from tests.unit.cli.commands import Shell
 
 from chromalith.cli import compaction
 from chromalith.clock import SYSTEM_CLOCK
-from chromalith.coord.lease import Lease, Tenure, look
+from chromalith.coord.lease import Lease, Tenure
 from chromalith.model import layout
 from chromalith.session import Session
 from chromalith.store.url import open_store
@@ -19,13 +20,13 @@ def taken(url: str, *, merge: bool = False, lease_s: float = 30.0) -> Tenure:
     with Session(store) as session:
         cid = session.catalog.lookup("default_tenant", "default_database", "words").collection.id
     key = layout.merge_lease_key(cid) if merge else layout.lease_key(cid)
-    found = Lease(store, key, SYSTEM_CLOCK, purpose="fold", owner="elsewhere/1", lease_s=lease_s).try_acquire()
+    found = Lease(in_store(store), key, SYSTEM_CLOCK, purpose="fold", owner="elsewhere/1", lease_s=lease_s).try_acquire()
     assert isinstance(found, Tenure)
     return found
 
 
-def test_nobody_has_compacted_yet(shell: Shell, words: str) -> None:
-    assert shell("lock", "status", "--json").json == {"leases": []}
+def test_nobody_has_compacted_yet(shell: Shell, words: str, store: str) -> None:
+    assert shell("lock", "status", "--json").json == {"place": f"objects of {open_store(store).url}", "leases": []}
     assert "nobody has compacted" in shell("lock", "status").err
 
 
@@ -105,7 +106,7 @@ def test_watching_does_not_wait(shell: Shell, words: str, store: str, monkeypatc
         nonlocal rounds
         rounds += 1
         sleep(seconds)
-        seen = look(open_store(store), tenure.key)
+        seen = in_store(open_store(store)).look(tenure.key)
         if rounds > 60 or (seen is not None and seen.record.released):
             raise KeyboardInterrupt
 
