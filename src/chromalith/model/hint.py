@@ -20,7 +20,7 @@ import json
 from dataclasses import dataclass
 
 from chromalith.errors import Invalid
-from chromalith.model.ids import CollectionId, DeltaId
+from chromalith.model.ids import CollectionId, DeltaId, collection_id
 
 FORMAT = 1
 
@@ -56,13 +56,21 @@ class Hint:
         """Raises ``Invalid`` for what is no hint, or one of a newer format."""
         try:
             value = json.loads(body)
-            if value["format"] > FORMAT:
+            if _count(value["format"]) > FORMAT:
                 raise Invalid(f"the hint has a newer format format={value['format']} known={FORMAT}", hint="upgrade chromalith")
-            rows, size = int(value["rows"]), int(value["bytes"])
-            return cls(CollectionId(value["collection"]), DeltaId.parse(value["delta"]), rows, size)
+            # Checked, because a key of the store is made of it.
+            cid, delta = collection_id(value["collection"]), DeltaId.parse(value["delta"])
+            return cls(cid, delta, _count(value["rows"]), _count(value["bytes"]))
         except Invalid:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise Invalid(
                 f"not a hint body={body[:80]!r}: {type(error).__name__}", hint="the queue is for hints of chromalith only"
             ) from error
+
+
+def _count(value: object) -> int:
+    """``value`` if it is a natural number. A boolean is none, although Python takes it for one."""
+    if type(value) is not int or value < 0:
+        raise ValueError(f"not a natural number: {str(value)[:20]}")
+    return value
