@@ -20,13 +20,20 @@ READ_TIMEOUT_S = 25
 ATTEMPTS_MAX = 3
 
 
-def client(service: str, options: Mapping[str, object] | None = None, *, attempts: int = ATTEMPTS_MAX) -> Any:
+def client(
+    service: str,
+    options: Mapping[str, object] | None = None,
+    *,
+    attempts: int = ATTEMPTS_MAX,
+    read_timeout_s: float = READ_TIMEOUT_S,
+) -> Any:
     """A boto3 client. Makes no request. Raises ``Invalid``: boto3 is missing, or no region is known.
 
     Args:
         service: its name for boto3, such as ``sqs``.
         options: storage options of an S3 store; those of other stores are ignored.
         attempts: how often a request is sent at most; 1 where a repeat could hide one's own success.
+        read_timeout_s: how long an answer is waited for.
     """
     if importlib.util.find_spec("boto3") is None:
         raise Invalid(f"{service} needs boto3", hint="pip install 'chromalith[aws]'")
@@ -37,7 +44,7 @@ def client(service: str, options: Mapping[str, object] | None = None, *, attempt
     text = {name: str(given[name]) for name in _SESSION if given.get(name)}
     configuration = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
+        read_timeout=read_timeout_s,
         retries={"total_max_attempts": attempts, "mode": "standard"},
     )
     with translated(service):

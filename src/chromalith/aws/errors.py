@@ -1,14 +1,14 @@
 """From what boto3 raises to Chromalith's errors: by what the person or the code that meets it should do next.
 
-======================================================  ===============
-answer                                                  error
-======================================================  ===============
-access denied, bad or expired credentials, none at all  ``Invalid``
-no such queue, table, function, stack                   ``NotFound``
-no region, a malformed request, too large               ``Invalid``
-throttled, too many requests, a limit of the account    ``Unavailable``
-no connection, time-out, 5xx                            ``Unavailable`` (``Unknown`` where the request changes something)
-======================================================  ===============
+========================================================  ===============
+answer                                                    error
+========================================================  ===============
+access denied, bad or expired credentials, none at all    ``Invalid``
+no such queue, table, function, stack                     ``NotFound``
+no region or another one, a malformed request, too large  ``Invalid``
+throttled, too many requests, a limit of the account      ``Unavailable``
+no connection, time-out, 5xx                              ``Unavailable`` (``Unknown`` where the request changes something)
+========================================================  ===============
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ _BUSY = {
     "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "RequestThrottledException", "TooManyRequestsException",
     "ProvisionedThroughputExceededException", "RequestLimitExceeded", "LimitExceededException", "SlowDown", "KmsThrottled",
     "AWS.SimpleQueueService.PurgeQueueInProgress", "PurgeQueueInProgress", "EC2ThrottledException", "TransactionInProgressException",
+}  # fmt: skip
+_ELSEWHERE = {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException", "InvalidRegion"}
+_TOO_LARGE = {
+    "RequestEntityTooLargeException", "RequestTooLargeException", "AWS.SimpleQueueService.BatchRequestTooLong", "BatchRequestTooLong",
+    "EntityTooLarge", "MessageTooLong",
 }  # fmt: skip
 _HOW_CREDENTIALS = "log in again or renew them: `aws sts get-caller-identity` says who you are"
 
@@ -81,6 +86,8 @@ def _answered(error: Any, what: str, changes: bool) -> ChromalithError:
     code, message = str(reply.get("Code", "")), str(reply.get("Message", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     seen = f"{what} operation={error.operation_name} code={code}"
+    if code in _ELSEWHERE or "scoped to a valid region" in message:
+        return Invalid(f"the region is not that of {seen}: {message}", hint="set AWS_REGION, or give --region")
     if code in _CREDENTIALS:
         return Invalid(f"the credentials are not valid (any more) for {seen}: {message}", hint=_HOW_CREDENTIALS)
     if code in _DENIED or status == 403:
@@ -89,7 +96,7 @@ def _answered(error: Any, what: str, changes: bool) -> ChromalithError:
         return NotFound(f"there is no {seen}: {message}", hint="check its name, the region and the account")
     if code in _BUSY or status == 429:
         return Unavailable(f"throttled: {seen}: {message}", hint="try again later")
-    if status == 413 or code in ("RequestEntityTooLargeException", "AWS.SimpleQueueService.BatchRequestTooLong"):
+    if status == 413 or code in _TOO_LARGE:
         return Invalid(f"the request is too large for {seen}: {message}", hint="send less at once")
     if status >= 500:
         return _maybe(f"the service failed: {seen}: {message}", changes)

@@ -28,15 +28,17 @@ from typing import Any
 from chromalith.clock import Clock
 from chromalith.compaction.fold_job import FoldJob, FoldResult
 from chromalith.compaction.folded_writer import FoldedWriter
-from chromalith.compaction.leasing import FOLD, Leasing, Right
+from chromalith.compaction.leasing import FOLD, Leasing, Right, open_leases
 from chromalith.compaction.merges import RACES_MAX, RUN_AGAIN, Merges
+from chromalith.compaction.observed import observed
 from chromalith.compaction.outcome import FOLD_GRACE_S, CompactionSettings, Outcome, Progress
+from chromalith.compaction.pace import START_S, OutOfTime, TimeLeft, forever, rows_that_fit, that_fit
 from chromalith.compaction.retarget import retarget
 from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.coord.collections import Collections
 from chromalith.coord.folded_parts import Folded, FoldedParts
-from chromalith.coord.heartbeat import StoreAddress
 from chromalith.coord.lease import HeldBy, Sightings
+from chromalith.coord.lease_table import LeaseTable
 from chromalith.coord.listing import list_deltas
 from chromalith.coord.pointer import Current, Published, UnknownEnding, named_jobs, publish, read_current, unknown
 from chromalith.coord.whole import naming_what_is_whole
@@ -46,9 +48,12 @@ from chromalith.errors import Conflict, Corrupt, Invalid, NotFound
 from chromalith.model import layout
 from chromalith.model.folded import FoldedLookup
 from chromalith.model.ids import CollectionId
+from chromalith.model.manifest import Manifest
 from chromalith.model.order import Listed, pending, settled_prefix
 from chromalith.model.rebase import StartAgain, rebase_fold
+from chromalith.observe.events import Looked
 from chromalith.observe.hooks import Observer, silent, together
+from chromalith.store.address import StoreAddress
 from chromalith.store.cache import Swept
 from chromalith.store.port import Store
 from chromalith.threads import NewExecutor
@@ -77,7 +82,9 @@ class Compactor:
         merge_executor: runs independent merges side by side; ``None``: one after the other.
         sightings: what was seen of other holders of leases; share one between compactors that live for one round each.
         owner: this process in words, for others to read in its leases.
+        leases: where its leases are; ``None``: in the store.
         storage_options: what opens the store again in another process, for the heartbeat and for merges.
+        time_left: until the work must have ended; what is not expected to end by then is not begun (:mod:`chromalith.compaction.pace`).
     """
 
     def __init__(
@@ -93,11 +100,14 @@ class Compactor:
         merge_executor: Executor | None = None,
         sightings: Sightings | None = None,
         owner: str | None = None,
+        leases: LeaseTable | None = None,
         storage_options: Mapping[str, object] | None = None,
+        time_left: TimeLeft = forever,
     ) -> None:
         self._store = store
         self._collections = collections
         self._clock = clock
+        self._time_left = time_left
         self._settings = settings or CompactionSettings()
         self._progress = progress
         self._observe = together(observe)
@@ -107,15 +117,25 @@ class Compactor:
         self._leasing = Leasing(
             store,
             clock,
+            leases or open_leases(store, clock, None, storage_options),
             sightings or Sightings(clock),
             owner,
             enabled=self._settings.lease,
             lease_s=self._settings.lease_s,
             heartbeat=self._settings.heartbeat and executor is ThreadPoolExecutor,
-            address=StoreAddress.of(store.url, storage_options),
         )
+        address = StoreAddress.of(store.url, storage_options)
         self._merges = Merges(
-            store, clock, self._leasing, self._settings.merge, self._writer, merge_executor, progress
+            store,
+            clock,
+            self._leasing,
+            self._settings.merge,
+            self._writer,
+            merge_executor,
+            progress,
+            address,
+            time_left,
+            self._settings.index_threshold,
         )
 
     def waiting(self) -> list[CollectionId]:
@@ -125,6 +145,7 @@ class Compactor:
             for entry in page:
                 with suppress(Invalid):  # not written by us: it must not keep the others from being compacted
                     found[layout.parse_delta_key(entry.key)[0]] = None
+        self._observe(Looked(len(found)))
         return list(found)
 
     def run_once(self, cid: CollectionId, *, wait_s: float = 0.0) -> Outcome:
@@ -141,23 +162,31 @@ class Compactor:
             Unknown: it can't be told whether a version was published: look before acting.
             Corrupt, Unavailable: from the store.
         """
-        with naming_what_is_whole(self._store, cid):
-            return self._run_once(cid, wait_s)
-
-    def _run_once(self, cid: CollectionId, wait_s: float) -> Outcome:
         outcome = Outcome(cid)
-        # A collection that never was, or is gone with its pointer, is NotFound; only of one that exists is a missing pointer Corrupt.
-        self._collections.known(cid) or self._collections.get(cid)
-        if self._anything_to_do(cid, outcome):
-            with self._leasing.hold(cid, FOLD, wait_s) as right:
-                if isinstance(right, HeldBy):
-                    outcome.held_by = right
-                else:
-                    self._fold_until_done(cid, right, outcome)
-        self._merges.run(cid, outcome, wait_s)
+        with observed(self._observe, self._clock, outcome), naming_what_is_whole(self._store, cid):
+            self._run_once(cid, wait_s, outcome)
         return outcome
 
+    def _run_once(self, cid: CollectionId, wait_s: float, outcome: Outcome) -> None:
+        # A collection that never was, or is gone with its pointer, is NotFound; only of one that exists is a missing pointer Corrupt.
+        self._collections.known(cid) or self._collections.get(cid)
+        try:
+            if self._anything_to_do(cid, outcome):
+                self._fold_leased(cid, wait_s, outcome)
+        except OutOfTime:
+            outcome.out_of_time = True
+        self._merges.run(cid, outcome, wait_s)
+
     # -- fold ----------------------------------------------------------------------------------------------------------
+
+    def _fold_leased(self, cid: CollectionId, wait_s: float, outcome: Outcome) -> None:
+        if self._time_left() < START_S:
+            raise OutOfTime
+        with self._leasing.hold(cid, FOLD, min(wait_s, self._time_left() - START_S)) as right:
+            if isinstance(right, HeldBy):
+                outcome.held_by = right
+            else:
+                self._fold_until_done(cid, right, outcome)
 
     def _fold_until_done(self, cid: CollectionId, right: Right, outcome: Outcome) -> None:
         missing: str | None = None
@@ -167,41 +196,54 @@ class Compactor:
                     return
             except Swept as error:  # another compactor was faster
                 missing = error.key
+                outcome.lost_races += 1
         if missing is not None and missing in read_current(self._store, cid).manifest.objects:
             raise Corrupt(f"what the current version names is missing key={missing}", hint="see `chromalith verify`", key=missing)
         raise Conflict(f"other compactors published first, {RACES_MAX} times collection={cid}", hint="run it again, or let them")
 
     def _fold_and_sweep(self, cid: CollectionId, right: Right, outcome: Outcome) -> bool:
-        """Fold all that is settled; whether it ended (``False``: a race was lost, start again)."""
+        """Fold all that was settled when it began; whether it ended (``False``: a race was lost, start again).
+
+        What settles meanwhile is the next run's: where writing never stops, this one would not end, and nothing would be swept or merged.
+        """
+        began_us: int | None = None
         while True:
             date_us = right.date()
             if date_us is None:  # somebody else is at it; going on would only repeat their work
                 outcome.held_by = right.lost_to()
                 return True
+            began_us = date_us if began_us is None else began_us
             listed = list_deltas(self._store, cid)
             current = read_current(self._store, cid)
-            outcome.version = current.manifest.version
+            outcome.saw(current.manifest)
             folded = Folded(current.manifest, self._parts)
             new = pending(listed, folded, {q.delta for q in current.manifest.quarantined})
             chosen = settled_prefix(
                 new,
-                date_us=date_us,
+                date_us=began_us,
                 settle_s=self._store.settle_s,
                 deltas_max=self._settings.fold_deltas_max,
                 bytes_max=self._settings.fold_bytes_max,
             )
-            outcome.waiting = len(new) - len(chosen)
+            outcome.left(new)  # until a fold of them is published
             if not chosen:
                 self._sweep_folded(current, folded, listed, date_us, outcome)
                 return True
+            chosen = that_fit(chosen, self._time_left())
+            if not chosen:
+                raise OutOfTime
+            taken = outcome.folded + len(outcome.quarantined)
             if not self._fold(current, chosen, listed, date_us, right, outcome):
                 return False
+            outcome.left(new[outcome.folded + len(outcome.quarantined) - taken :])  # what it took is a prefix
 
     def _anything_to_do(self, cid: CollectionId, outcome: Outcome) -> bool:
         listed = list_deltas(self._store, cid)
+        outcome.left(sorted(listed))  # all that is known, if the manifest can't be read
         current = read_current(self._store, cid)
-        outcome.version = current.manifest.version
+        outcome.saw(current.manifest)
         quarantined = {q.delta for q in current.manifest.quarantined}
+        outcome.left(pending(listed, current.manifest.folded, quarantined))  # without the older parts, which would be a request
         return any(str(delta.id) not in quarantined for delta in listed)
 
     def _fold(
@@ -214,7 +256,7 @@ class Compactor:
         outcome: Outcome,
     ) -> bool:
         writer = self._writer(current, right.before_index)
-        job = FoldJob(self._store, self._clock, self._pool, writer, self._folded, current, date_us, listed)
+        job = FoldJob(self._store, self._clock, self._pool, writer, self._folded, current, date_us, listed, self._rows_max)
         try:
             result = job.run(chosen)
         except Swept:
@@ -223,11 +265,11 @@ class Compactor:
             raise Swept("a delta was folded and swept by another compactor") from error
         if result is None:
             return True
-        version = self._publish_fold(current, result)
-        if version is None:
+        published = self._publish_fold(current, result, outcome)
+        if published is None:
             return False
-        outcome.version = version
-        outcome.published.append(version)
+        outcome.saw(published)
+        outcome.published.append(published.version)
         outcome.folded += result.deltas
         outcome.operations += result.operations
         outcome.quarantined += [(q.delta, q.reason) for q in result.quarantined]
@@ -235,17 +277,21 @@ class Compactor:
         self._progress("fold", outcome)
         return True
 
-    def _publish_fold(self, read: Current, result: FoldResult) -> int | None:
+    def _rows_max(self, dimension: int | None) -> float:
+        return rows_that_fit(self._time_left(), dimension, self._settings.index_threshold)
+
+    def _publish_fold(self, read: Current, result: FoldResult, outcome: Outcome) -> Manifest | None:
         """Publish a finished fold onto the version that it read, or onto a later one that differs in nothing that matters to it.
 
-        Returns the version; ``None``: start again from LIST."""
+        Returns it; ``None``: start again from LIST."""
         onto, manifest = read, result.manifest
         for _ in range(RACES_MAX):
             ending = publish(self._store, self._clock, onto, manifest, result.change)
             if isinstance(ending, UnknownEnding):
                 raise unknown(manifest, ending, RUN_AGAIN)
             if isinstance(ending, Published):
-                return manifest.version
+                return manifest
+            outcome.lost_races += 1
             onto = read_current(self._store, manifest.collection)
             added = named_jobs(result.manifest) - named_jobs(read.manifest)
             if isinstance(rebase_fold(added, read.manifest, onto.manifest), StartAgain):
@@ -258,6 +304,9 @@ class Compactor:
     ) -> None:
         """Delete the folded deltas whose grace is over. A crash here leaves some of them: the next run finds them."""
         for delta in sweepable(current, folded, listed, date_us, self._settings.fold_grace_s):
+            if self._time_left() <= 0:
+                outcome.out_of_time = True
+                break
             self._store.delete(layout.delta_key(current.manifest.collection, delta.id))
             outcome.swept += 1
         if outcome.swept:

@@ -12,7 +12,8 @@ Nothing refers to what it writes until the manifest that it returns is published
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,7 @@ from chromalith.compaction.bucket_sidecar import buckets_of, write_buckets
 from chromalith.compaction.folded_writer import FoldedWriter
 from chromalith.compaction.lookup import SegmentLookup
 from chromalith.compaction.next_version import child_of
+from chromalith.compaction.pace import OutOfTime
 from chromalith.compaction.segment_reader import read_deletes
 from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.coord.folded_parts import Folded
@@ -69,6 +71,7 @@ class FoldJob:
         current: the version that the job reads.
         date_us: the store's date before the LIST.
         listed: every delta that the LIST showed; for the expiry of the folded set.
+        rows_max: how many operations can be folded in time, for a dimension; asked when the deltas are read.
     """
 
     store: Store
@@ -79,12 +82,13 @@ class FoldJob:
     current: Current
     date_us: int
     listed: Sequence[Listed]
+    rows_max: Callable[[int | None], float] = lambda dimension: math.inf
 
     def run(self, chosen: Sequence[Listed]) -> FoldResult | None:
-        """Fold ``chosen``, a prefix of the order. ``None`` if nothing of it can be folded now.
+        """Fold ``chosen``, a prefix of the order, or as much of it as there is time for. ``None`` if nothing of it can be folded now.
 
         Raises ``NotFound`` if a delta was swept meanwhile (another compactor folded it), ``Invalid`` if the first delta
-        is of a newer format.
+        is of a newer format, ``OutOfTime`` if there is no time for the first delta.
         """
         deltas, quarantined = self._read(chosen)
         if not deltas and not quarantined:
@@ -103,7 +107,9 @@ class FoldJob:
         dimension = self.current.manifest.dimension
         deltas: list[Delta] = []
         quarantined: list[Quarantined] = []
-        for listed, found in zip(chosen, self.pool.map(self._read_one, chosen), strict=True):
+        read = list(self.pool.map(self._read_one, chosen))
+        left = self.rows_max(dimension)
+        for listed, found in zip(chosen, read, strict=True):
             if isinstance(found, Corrupt):
                 quarantined.append(Quarantined(str(listed.id), found.message))
                 continue
@@ -116,6 +122,11 @@ class FoldJob:
                 quarantined.append(Quarantined(str(listed.id), f"another dimension dimension={width} expected={dimension}"))
                 continue
             dimension = dimension or width
+            left -= 0 if found.operations is None else len(found.operations)
+            if left < 0:
+                if not deltas and not quarantined:
+                    raise OutOfTime
+                break
             deltas.append(found)
         return deltas, quarantined
 

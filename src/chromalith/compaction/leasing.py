@@ -1,19 +1,24 @@
 """A compactor's leases: one for folds and the prompt sweep, one for merges, because a long merge must not keep others from folding.
 
 A block under a lease gets a :class:`Right`, or :class:`~chromalith.coord.lease.HeldBy` if somebody else has it. The right tells the
-store's date (which costs a beat: one write serves both), and whether it was lost meanwhile. Without leases everything works as well:
-the date then comes from an object of its own.
+store's date (by leases in the store it costs a beat: one write serves both), and whether it was lost meanwhile. Without leases everything
+works as well: the date then comes from an object of its own. Compactors that keep their leases in different places do not see each
+other: as if they worked without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from chromalith.aws.dynamodb_lease import DynamoLeases
 from chromalith.clock import Clock
-from chromalith.coord.heartbeat import Heartbeat, StoreAddress
-from chromalith.coord.lease import HeldBy, Lease, Sightings, Tenure, store_date
+from chromalith.coord.heartbeat import Heartbeat
+from chromalith.coord.lease import HeldBy, Lease, Sightings, Tenure
+from chromalith.coord.lease_table import LeaseTable
+from chromalith.coord.object_leases import ObjectLeases
+from chromalith.coord.store_date import store_date
 from chromalith.model import layout
 from chromalith.model.ids import CollectionId
 from chromalith.store.port import Store
@@ -27,6 +32,21 @@ second effort, on the machine of docs/benchmarks.md; a slower one has a third of
 def lease_key(cid: CollectionId, purpose: str) -> str:
     """The key of one of a collection's two leases."""
     return layout.merge_lease_key(cid) if purpose == MERGE else layout.lease_key(cid)
+
+
+def open_leases(
+    store: Store, clock: Clock, table: str | None = None, storage_options: Mapping[str, object] | None = None
+) -> LeaseTable:
+    """Where a store's leases are: in a table of DynamoDB if one is named, else in the store. Makes no request.
+
+    Args:
+        store, clock: whose leases, and time and chance.
+        table: the DynamoDB table's name; empty is as none.
+        storage_options: of the store; those of an S3 store also say where the table is (:mod:`chromalith.aws.clients`).
+    """
+    if table:
+        return DynamoLeases(table, storage_options, store, clock)
+    return ObjectLeases(store, clock, storage_options=storage_options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +69,34 @@ class Leasing:
     """How one compactor takes leases.
 
     Attributes:
-        store, clock: where, and time and chance.
+        store, clock: what is compacted, and time and chance.
+        table: where the leases are.
         sightings: what was seen of other holders, also in earlier rounds.
         owner: host and process in words; ``None``: this one's.
         enabled: ``False``: work without, whoever else does.
         lease_s: see :mod:`chromalith.coord.lease`.
-        heartbeat: whether to beat in a thread.
-        address: opens the store in the heartbeat's process.
+        heartbeat: whether to beat in a thread, and in a process where the table's address allows it.
     """
 
     store: Store
     clock: Clock
+    table: LeaseTable
     sightings: Sightings
     owner: str | None
     enabled: bool
     lease_s: float
     heartbeat: bool
-    address: StoreAddress | None
 
     @contextmanager
     def hold(self, cid: CollectionId, purpose: str, wait_s: float) -> Iterator[Right | HeldBy]:
         """Hold a lease while the block runs. ``wait_s``: for how long to find out whether its present holder lives.
 
-        Raises ``Unavailable``."""
+        Raises ``Unavailable``, ``Invalid`` (the lease table is missing, or may not be used)."""
         if not self.enabled:
             yield Right(lambda: self.date(cid), lambda rows: None, _nobody)
             return
         lease = Lease(
-            self.store,
+            self.table,
             lease_key(cid, purpose),
             self.clock,
             purpose=purpose,
@@ -89,7 +109,7 @@ class Leasing:
             yield tenure
             return
         try:
-            with Heartbeat(tenure, self.address, enabled=self.heartbeat) as beating:
+            with Heartbeat(tenure, self.table.address, enabled=self.heartbeat) as beating:
                 yield _right(tenure, beating)
         finally:
             tenure.release()

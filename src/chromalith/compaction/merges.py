@@ -11,22 +11,26 @@ Who publishes is always the process that planned. A worker that dies leaves an o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from chromalith.clock import SYSTEM_CLOCK, Clock
 from chromalith.compaction.leasing import MERGE, Leasing, Right
 from chromalith.compaction.merge_job import Merged, rebase, write_merge
 from chromalith.compaction.outcome import Outcome, Progress
+from chromalith.compaction.pace import TimeLeft, forever, merge_s
 from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.coord.lease import HeldBy
 from chromalith.coord.pointer import Current, Published, UnknownEnding, publish, read_current, read_manifest, unknown
-from chromalith.engine.index import IndexConfig
+from chromalith.engine.index import INDEX_THRESHOLD, IndexConfig
 from chromalith.engine.space import Space
 from chromalith.model.ids import CollectionId
+from chromalith.model.manifest import Manifest
 from chromalith.model.plan import MergePolicy, plan_merges
+from chromalith.store.address import StoreAddress
 from chromalith.store.cache import Swept
 from chromalith.store.port import Store
 from chromalith.store.url import open_store
@@ -77,6 +81,9 @@ class Merges:
         writer: how segments are written: of a version, given what to call before an index is built.
         executor: runs the groups of a plan side by side; ``None``: one after the other.
         progress: called after each merge.
+        address: opens the store in the executor's processes; ``None``: merges run in threads of it.
+        time_left: see :class:`~chromalith.compaction.compactor.Compactor`.
+        index_threshold: rows at which a segment gets an index, which takes most of a merge's time.
     """
 
     store: Store
@@ -86,33 +93,52 @@ class Merges:
     writer: Callable[[Current, Callable[[int], None]], SegmentWriter]
     executor: Executor | None
     progress: Progress
+    address: StoreAddress | None = None
+    time_left: TimeLeft = forever
+    index_threshold: int = INDEX_THRESHOLD
 
     def run(self, cid: CollectionId, outcome: Outcome, wait_s: float) -> None:
         """Merge what the policy says, if nobody else does. ``wait_s``: for how long to find out whether the lease's holder lives."""
-        if not plan_merges(read_current(self.store, cid).manifest.segments, self.policy):
+        manifest = read_current(self.store, cid).manifest
+        outcome.saw(manifest)
+        if not self._plan(manifest, outcome):
             return
-        with self.leasing.hold(cid, MERGE, wait_s) as right:
+        with self.leasing.hold(cid, MERGE, min(wait_s, self.time_left())) as right:
             if isinstance(right, HeldBy):
                 outcome.held_by = outcome.held_by or right
                 return
             while True:
                 current = read_current(self.store, cid)
-                groups = plan_merges(current.manifest.segments, self.policy)
+                groups = self._plan(current.manifest, outcome)
                 if not groups or not self._round(current, groups, right, outcome):
                     return
+
+    def _plan(self, manifest: Manifest, outcome: Outcome) -> list[list[int]]:
+        """What to merge of a version, as far as there is time for it."""
+        groups = plan_merges(manifest.segments, self.policy)
+        left_s = self.time_left()
+        if math.isinf(left_s):
+            return groups
+        fitting = [
+            group
+            for group in groups
+            if merge_s([manifest.segments[position] for position in group], manifest.dimension, self.index_threshold) <= left_s
+        ]
+        outcome.merges_left = len(fitting) < len(groups)
+        return fitting
 
     def _round(self, current: Current, groups: Sequence[Sequence[int]], right: Right, outcome: Outcome) -> bool:
         """Write and publish groups of one plan; whether any was published, so that planning again makes sense."""
         writer = self.writer(current, right.before_index)
         done = False
-        with suppress(Swept):  # another compactor was faster
-            for merged in self._written(current, groups, writer, right):
-                with suppress(Swept):
+        with _overtaken(outcome):
+            for merged in self._written(current, groups, writer, right, outcome):
+                with _overtaken(outcome):
                     done |= self._publish(merged, writer, right, outcome)
         return done
 
     def _written(
-        self, current: Current, groups: Sequence[Sequence[int]], writer: SegmentWriter, right: Right
+        self, current: Current, groups: Sequence[Sequence[int]], writer: SegmentWriter, right: Right, outcome: Outcome
     ) -> Iterator[Merged]:
         if self.executor is None:
             yield write_merge(self.store, writer, current.manifest, groups[0])
@@ -121,7 +147,7 @@ class Merges:
         jobs = [self._submit(self.executor, current, group, writer) for group in groups]
         try:
             for job in as_completed(jobs):
-                with suppress(Swept):  # that group only
+                with _overtaken(outcome):  # that group only
                     yield job.result()
         finally:
             for job in jobs:
@@ -129,7 +155,7 @@ class Merges:
             wait(jobs)  # nothing goes on behind the caller's back
 
     def _submit(self, executor: Executor, current: Current, group: Sequence[int], writer: SegmentWriter) -> Future[Merged]:
-        address = self.leasing.address
+        address = self.address
         if address is None or isinstance(executor, ThreadPoolExecutor):
             return executor.submit(write_merge, self.store, writer, current.manifest, group)
         order = MergeOrder(
@@ -150,16 +176,27 @@ class Merges:
             current = read_current(self.store, writer.cid)
             rebased = rebase(self.store, self.clock, writer, merged, current, date_us)
             if rebased is None:
+                outcome.lost_races += 1
                 return False
             manifest, change = rebased
             ending = publish(self.store, self.clock, current, manifest, change)
             if isinstance(ending, UnknownEnding):
                 raise unknown(manifest, ending, RUN_AGAIN)
             if isinstance(ending, Published):
-                outcome.version = manifest.version
+                outcome.saw(manifest)
                 outcome.published.append(manifest.version)
                 outcome.merged += len(merged.inputs)
                 outcome.bytes_written += merged.output.bytes if merged.output is not None else 0
                 self.progress("merge", outcome)
                 return True
+            outcome.lost_races += 1
         return False
+
+
+@contextmanager
+def _overtaken(outcome: Outcome) -> Iterator[None]:
+    """Give up what needs an object that is gone: another compactor was faster."""
+    try:
+        yield
+    except Swept:
+        outcome.lost_races += 1

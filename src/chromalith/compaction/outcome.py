@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from chromalith.coord.lease import LEASE_S, HeldBy
+from chromalith.coord.lease import HeldBy
+from chromalith.coord.lease_table import LEASE_S
 from chromalith.engine.index import INDEX_THRESHOLD, IndexConfig
 from chromalith.model.folded import INLINE_BYTES_MAX
 from chromalith.model.ids import CollectionId
+from chromalith.model.manifest import Manifest
+from chromalith.model.order import Listed
 from chromalith.model.plan import MergePolicy
 
 FOLD_GRACE_S = 60.0
@@ -54,9 +57,17 @@ class Outcome:
         swept: folded deltas deleted.
         quarantined: deltas set aside as corrupt, with the reason.
         bytes_written: segments, indexes and deletes.
-        waiting: deltas that were listed and are not folded yet.
+        waiting: deltas that were listed and are not folded yet; those that are not known to be, where that was all that was looked at.
+        oldest_waiting_us: the store's timestamp of the first of these; ``None``: there are none.
+        looked: whether the deltas were listed at all.
+        live: records of the version.
+        quarantined_now: deltas that the version has set aside as corrupt, by whichever run. Both are ``None`` before a version was read.
+        lost_races: how often somebody else's publish came first, and a job was put onto it, started again or given up.
         published: the versions that were published.
         held_by: who has the lease of what was to be done and was left to them; ``None``: nothing was left.
+        out_of_time: whether a fold, or the sweep of what was folded, was left because it is not expected to end in time
+            (:mod:`chromalith.compaction.pace`).
+        merges_left: the same of merges: reads are slower until somebody with more time does them.
     """
 
     collection: CollectionId
@@ -70,11 +81,30 @@ class Outcome:
     waiting: int = 0
     published: list[int] = field(default_factory=list)
     held_by: HeldBy | None = None
+    oldest_waiting_us: int | None = None
+    looked: bool = False
+    live: int | None = None
+    quarantined_now: int | None = None
+    lost_races: int = 0
+    out_of_time: bool = False
+    merges_left: bool = False
 
     @property
     def idle(self) -> bool:
         """Whether nothing was done."""
         return not self.published and not self.swept
+
+    def saw(self, manifest: Manifest) -> None:
+        """Note which version is current."""
+        self.version = manifest.version
+        self.live = manifest.live
+        self.quarantined_now = len(manifest.quarantined)
+
+    def left(self, waiting: Sequence[Listed]) -> None:
+        """Note which deltas wait, in their order."""
+        self.looked = True
+        self.waiting = len(waiting)
+        self.oldest_waiting_us = waiting[0].modified_us if waiting else None
 
     def then(self, later: Outcome) -> Outcome:
         """What this run and a later one did together."""
@@ -90,6 +120,13 @@ class Outcome:
             later.waiting,
             [*self.published, *later.published],
             later.held_by,
+            later.oldest_waiting_us,
+            later.looked,
+            later.live,
+            later.quarantined_now,
+            self.lost_races + later.lost_races,
+            later.out_of_time,
+            later.merges_left,
         )
 
 

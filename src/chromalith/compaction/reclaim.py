@@ -37,6 +37,7 @@ from dataclasses import dataclass, replace
 
 from chromalith.clock import Clock
 from chromalith.compaction.garbage import LEFTOVER_AGE_US, Garbage, Reason
+from chromalith.compaction.pace import TimeLeft, forever
 from chromalith.compaction.sweep import THREADS, Progress, Sweep, SweepOutcome, delete_all
 from chromalith.compaction.sweep_eyes import swept_prefixes
 from chromalith.coord.catalog import Catalog
@@ -62,6 +63,9 @@ _ROOTS = (
     layout.SNAPSHOT_ROOT,
     layout.TAG_ROOT,
 )
+
+COLLECTION_S = 20.0
+"""What does not have this left is not begun: reading a collection's manifests, publishing, and a first 1,000 deletes."""
 
 Names = dict[CollectionId, tuple[str, str]]
 """The tenant and database that name a collection."""
@@ -96,6 +100,7 @@ class StoreSweep:
         leftovers: what to clean up besides objects.
         executor: where threads come from.
         progress: told steps, see :data:`chromalith.compaction.sweep.Progress`.
+        time_left: until it must have ended, seconds.
     """
 
     def __init__(
@@ -109,6 +114,7 @@ class StoreSweep:
         leftovers: Sequence[Leftovers] = (),
         executor: NewExecutor = ThreadPoolExecutor,
         progress: Progress = lambda step, done, total: None,
+        time_left: TimeLeft = forever,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -118,6 +124,7 @@ class StoreSweep:
         self._leftovers = leftovers
         self._executor = executor
         self._progress = progress
+        self._time_left = time_left
 
     def run(self) -> list[SweepOutcome]:
         """One outcome for each collection that is alive or goes, and one (of no collection) for the rest.
@@ -131,6 +138,9 @@ class StoreSweep:
             names = named_collections(self._store)
             unnamed: list[_Found] = []
             for cid, entries in walk(self._store):
+                if self._time_left() < COLLECTION_S:
+                    outcomes.append(SweepOutcome(None, skipped=(f"there was no time from collection {cid} on",), out_of_time=True))
+                    break
                 try:
                     found = self._read(cid, entries)
                     if found.unnamed(names):
@@ -143,8 +153,9 @@ class StoreSweep:
                     continue
                 if outcome is not None:
                     outcomes.append(outcome)
-            outcomes += self._abandon(unnamed)
-            outcomes.append(self._rest(date_us, pool))
+            else:
+                outcomes += self._abandon(unnamed)
+                outcomes.append(self._rest(date_us, pool))
         if failures:
             raise failures[0]
         return outcomes
@@ -193,7 +204,7 @@ class StoreSweep:
         return self._reclaim(found, reason, pool)
 
     def _sweep_living(self, found: _Found, date_us: int, pool: Executor) -> SweepOutcome | None:
-        sweep = Sweep(self._store, self._clock, found.cid, self._retention, pool, self._progress)
+        sweep = Sweep(self._store, self._clock, found.cid, self._retention, pool, self._progress, self._time_left)
         prefixes = swept_prefixes(found.cid)
         try:
             plan = sweep.plan(date_us, [entry for entry in found.entries if entry.key.startswith(prefixes)])
@@ -209,13 +220,15 @@ class StoreSweep:
         """Everything of a collection that is gone: the pointer last but one, the collection's object last."""
         last = (layout.pointer_key(found.cid), layout.collection_key(found.cid))
         garbage = {entry.key: Garbage(entry.key, entry.size, reason) for entry in found.entries}
+        ended = True
         if self._delete:
-            delete_all(self._store, [each for key, each in garbage.items() if key not in last], pool, self._progress)
-            for key in last:
+            rest = [each for key, each in garbage.items() if key not in last]
+            ended = delete_all(self._store, rest, pool, self._progress, self._time_left)
+            for key in last if ended else ():
                 if key in garbage:
                     self._store.delete(key)
         ordered = sorted(garbage.values(), key=lambda each: last.index(each.key) if each.key in last else -1)
-        return SweepOutcome(found.cid, garbage=tuple(ordered), deleted=self._delete)
+        return SweepOutcome(found.cid, garbage=tuple(ordered), deleted=self._delete, out_of_time=not ended)
 
     def _is_gone(self, cid: CollectionId) -> bool:
         """Whether a collection without a listed object has none: it may have been made while other roots were listed."""

@@ -27,8 +27,8 @@ from chromalith.compaction.segment_reader import checked_body, read_deletes
 from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.compaction.verify import examine
 from chromalith.coord.collection_object import CollectionObject
-from chromalith.coord.lease import store_date
 from chromalith.coord.pointer import Current, Published, UnknownEnding, publish, read_current, unknown
+from chromalith.coord.store_date import store_date
 from chromalith.engine.index import IndexConfig
 from chromalith.engine.space import check_space
 from chromalith.errors import ChromalithError, Conflict, Corrupt, Unknown

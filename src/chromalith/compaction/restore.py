@@ -30,9 +30,9 @@ from chromalith.compaction.next_version import child_of
 from chromalith.compaction.unapplied import AsideDelta, Put, Replayed, list_aside, replay_aside
 from chromalith.coord.folded_parts import Folded, FoldedParts
 from chromalith.coord.history import manifest_at, tagged_version
-from chromalith.coord.lease import store_date
 from chromalith.coord.listing import list_deltas
 from chromalith.coord.pointer import Current, LostRace, UnknownEnding, publish, read_current, unknown
+from chromalith.coord.store_date import store_date
 from chromalith.errors import Conflict, Invalid, NotFound, Unavailable, Unknown
 from chromalith.model import layout
 from chromalith.model.folded import DAY_US, INLINE_BYTES_MAX, KEPT_DAYS, State

@@ -34,9 +34,10 @@ from chromalith.compaction.garbage import (
     choose,
 )
 from chromalith.compaction.next_version import child_of
+from chromalith.compaction.pace import TimeLeft, forever
 from chromalith.compaction.sweep_eyes import Eyes, Look
-from chromalith.coord.lease import store_date
 from chromalith.coord.pointer import LostRace, UnknownEnding, publish, unknown
+from chromalith.coord.store_date import store_date
 from chromalith.coord.tags import RELEASED_MAX, Tag, forget_released, protected, release_tag
 from chromalith.errors import Bug, Conflict, Corrupt
 from chromalith.model.ids import CollectionId
@@ -50,6 +51,7 @@ from chromalith.threads import NewExecutor
 RACES_MAX = 8
 THREADS = 16
 _DELETES_AHEAD = 1_000  # submitted at once: enough for all threads, little enough to hold
+_DELETES_S = 10.0  # for so many: 16 at once, 100 ms each, and half as much again
 
 Progress = Callable[[str, int, int], None]
 """Told a step (``read``, ``delete``), how much of it is done, and how much there is."""
@@ -90,6 +92,7 @@ class SweepOutcome:
         garbage: what it deleted, or would.
         deleted: whether it did.
         skipped: what could not be looked at, and why.
+        out_of_time: whether something was left because the time was over; what was not deleted is garbage to the next sweep.
     """
 
     collection: CollectionId | None
@@ -101,6 +104,7 @@ class SweepOutcome:
     garbage: tuple[Garbage, ...] = ()
     deleted: bool = False
     skipped: tuple[str, ...] = ()
+    out_of_time: bool = False
 
 
 class Sweep:
@@ -112,6 +116,7 @@ class Sweep:
         retention: what is kept.
         pool: for reading manifests and deleting side by side.
         progress: see :data:`Progress`.
+        time_left: until it must have ended, seconds.
     """
 
     def __init__(
@@ -122,6 +127,7 @@ class Sweep:
         retention: Retention,
         pool: Executor,
         progress: Progress = lambda step, done, total: None,
+        time_left: TimeLeft = forever,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -129,6 +135,7 @@ class Sweep:
         self._retention = retention
         self._pool = pool
         self._progress = progress
+        self._time_left = time_left
         self._eyes = Eyes(store, cid, pool, lambda done, total: progress("read", done, total))
 
     # -- choosing ------------------------------------------------------------------------------------------------------
@@ -233,10 +240,19 @@ class Sweep:
         bounds = Bounds(own.boundary, own.horizon, own.version, date_us - LEFTOVER_AGE_US)
         garbage = choose(look.entries, kept, bounds, self._eyes.stock(look.entries))
         self._check_current(look.current.manifest, garbage)
-        delete_all(self._store, garbage, self._pool, self._progress)
-        forget_released(self._store, self._clock, self._cid, before)
+        ended = delete_all(self._store, garbage, self._pool, self._progress, self._time_left)
+        if ended:
+            forget_released(self._store, self._clock, self._cid, before)
         return SweepOutcome(
-            self._cid, look.current.manifest.version, own.boundary, own.horizon, len(kept.manifests), own.version, tuple(garbage), True
+            self._cid,
+            look.current.manifest.version,
+            own.boundary,
+            own.horizon,
+            len(kept.manifests),
+            own.version,
+            tuple(garbage),
+            deleted=True,
+            out_of_time=not ended,
         )
 
     def _check_current(self, current: Manifest, garbage: Sequence[Garbage]) -> None:
@@ -287,6 +303,7 @@ def run_sweep(
     *,
     executor: NewExecutor = ThreadPoolExecutor,
     progress: Progress = lambda step, done, total: None,
+    time_left: TimeLeft = forever,
 ) -> SweepOutcome:
     """Sweep a collection. Any number of sweeps may run at once, beside everything else.
 
@@ -297,19 +314,27 @@ def run_sweep(
         Corrupt: a kept manifest can't be read: what it names is not known, so nothing is deleted.
     """
     with executor(THREADS, "chromalith-sweep") as pool:
-        return Sweep(store, clock, cid, retention, pool, progress).run()
+        return Sweep(store, clock, cid, retention, pool, progress, time_left).run()
 
 
-def delete_all(store: Store, garbage: Sequence[Garbage], pool: Executor, progress: Progress) -> None:
-    """Delete manifests, then the rest, side by side. A crash leaves some of them: the next sweep finds them."""
+def delete_all(
+    store: Store, garbage: Sequence[Garbage], pool: Executor, progress: Progress, time_left: TimeLeft = forever
+) -> bool:
+    """Delete manifests, then the rest, side by side. A crash, or the end of the time, leaves some of them: the next sweep finds them.
+
+    Returns whether all were deleted.
+    """
     roots = [each.key for each in garbage if each.reason in (Reason.VERSION, Reason.RIVAL)]
     rest = [each.key for each in garbage if each.reason not in (Reason.VERSION, Reason.RIVAL)]
     done = 0
     for keys in (roots, rest):
         for start in range(0, len(keys), _DELETES_AHEAD):
+            if time_left() < _DELETES_S:
+                return False
             for _ in pool.map(store.delete, keys[start : start + _DELETES_AHEAD]):
                 done += 1
                 progress("delete", done, len(garbage))
+    return True
 
 
 def _is_stale(tag: Tag, modified_us: int, date_us: int) -> bool:

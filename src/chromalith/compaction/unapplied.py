@@ -25,9 +25,9 @@ from chromalith.clock import Clock
 from chromalith.compaction.folded_writer import FoldedWriter
 from chromalith.compaction.next_version import child_of
 from chromalith.coord.folded_parts import Folded, FoldedParts
-from chromalith.coord.lease import store_date
 from chromalith.coord.listing import list_deltas
 from chromalith.coord.pointer import LostRace, UnknownEnding, publish, read_current, unknown
+from chromalith.coord.store_date import store_date
 from chromalith.errors import Conflict, Corrupt, Invalid, NotFound
 from chromalith.model import layout
 from chromalith.model.delta import Delta, decode_delta

@@ -82,6 +82,7 @@ class Cache:
         self._locks: dict[str, threading.Lock] = {}
         self._hashed: set[str] = set()
         self._guard = threading.Lock()
+        self._here = threading.local()
 
     @property
     def store(self) -> Store:
@@ -94,10 +95,24 @@ class Cache:
         Raises ``Corrupt`` if the store's bytes are not those that ``ref`` promises, ``Swept`` if the object is gone.
         """
         path = self._path(key)
-        with self._lock(key):
-            if not self._whole(key, ref, path):
+        lock = self._lock(key)
+        began_s = self._clock.monotonic_s()
+        waited = not lock.acquire(blocking=False)  # for another thread, which fetches it
+        if waited:
+            lock.acquire()
+        try:
+            missing = not self._whole(key, ref, path)
+            if missing:
                 self._download(key, ref, path)
+        finally:
+            lock.release()
+        if waited or missing:
+            self._here.fetching_s = self.fetching_s() + self._clock.monotonic_s() - began_s
         return path
+
+    def fetching_s(self) -> float:
+        """For how long, in all, the calling thread has fetched objects, or waited until another thread had. To measure by, as a clock."""
+        return float(getattr(self._here, "fetching_s", 0.0))
 
     def body(self, key: str, ref: FileRef) -> bytes:
         """The bytes of a small object, hashed each time: nothing else would find damage to the local copy of what has no checksum inside.
@@ -241,13 +256,23 @@ class Cache:
         for _ in self._pool.map(fetch_part, range(0, ref.size, PART_BYTES)):
             pass  # each raises what its part met
 
-    def _evict(self, keep: Path) -> None:
-        """Remove what was used longest ago until the cache is within its size; ``keep``, and what was used just now, stays."""
-        # Without the last, two threads with a cache smaller than what they need would take each other's files away between
-        # the moment a path is handed out and the moment it is opened.
-        oldest_kept_ns = (self._clock.now_us() - JUST_NOW_US) * 1_000
+    @property
+    def directory(self) -> Path:
+        """Where the files are."""
+        return self._root
+
+    @property
+    def size_bytes_max(self) -> int:
+        """The bound."""
+        return self._size_max
+
+    def size_bytes(self) -> int:
+        """How much there is, over all stores: a look at every file."""
+        return sum(size for _, size, _ in self._files())
+
+    def _files(self) -> list[tuple[int, int, Path]]:
+        """Time of last use (ns), size and path of each. Only in the directories of stores: others in a shared one are not ours."""
         found = []
-        # Only in the directories of stores: in a cache directory that somebody uses for other things too, those are not ours to remove.
         for path in (each for home in self._root.glob(_HOME) for each in home.rglob("*")):
             try:
                 status = path.stat(follow_symlinks=False)
@@ -255,6 +280,14 @@ class Cache:
                 continue  # another process evicts too
             if stat.S_ISREG(status.st_mode):
                 found.append((status.st_atime_ns, status.st_size, path))
+        return found
+
+    def _evict(self, keep: Path) -> None:
+        """Remove what was used longest ago until the cache is within its size; ``keep``, and what was used just now, stays."""
+        # Without the last, two threads with a cache smaller than what they need would take each other's files away between
+        # the moment a path is handed out and the moment it is opened.
+        oldest_kept_ns = (self._clock.now_us() - JUST_NOW_US) * 1_000
+        found = self._files()
         total = sum(size for _, size, _ in found)
         for used_ns, size, path in sorted(found):
             if total <= self._size_max or used_ns > oldest_kept_ns:

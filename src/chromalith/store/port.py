@@ -22,13 +22,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from chromalith.errors import Conflict
+from chromalith.errors import Conflict, Invalid
 
 ETag = str
 
 
 class PreconditionFailed(Conflict):
     """The condition of a ``put`` did not hold; the store was not changed by this request."""
+
+
+class NotAllowed(Invalid):
+    """The store refuses this identity this request; nothing was changed.
+
+    Args:
+        message, hint: as of every error.
+        key: what was asked for.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, key: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.key = key
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from chromalith.clock import Clock
 from chromalith.errors import Invalid, Unavailable, Unknown
+from chromalith.store.port import NotAllowed
 
 Result = TypeVar("Result")
 
@@ -87,8 +88,8 @@ def reporting_os_errors(key: str, otherwise: type[Unavailable | Unknown]) -> Ite
         message = f"the file system refused key={key} error={error.strerror}"
         match error.errno:
             case errno.EACCES | errno.EPERM:
-                raise Invalid(
-                    message, hint="give this user the right to read and write the store's directory"
+                raise NotAllowed(
+                    message, hint="give this user the right to read and write the store's directory", key=key
                 ) from error
             case errno.EISDIR | errno.ENOTDIR | errno.ENOTEMPTY:
                 raise Invalid(message, hint="a directory store cannot hold both 'a' and 'a/b'") from error

@@ -11,8 +11,12 @@ seen                               on a put or copy           on a read or delet
 404                                ``Invalid`` (no bucket)    ``NotFound``, ``Invalid`` for a missing bucket
 409                                ``Unavailable``            ``Unavailable``
 409 of Azure to ``Absent``         ``PreconditionFailed``
-401, 403, no credentials           ``Invalid``                ``Invalid``
+401, no or expired credentials     ``Invalid``                ``Invalid``
+403 (allowed nothing of this)      ``NotAllowed``             ``NotAllowed``, which is ``Invalid``
+301, 400 "the region is wrong"     ``Invalid``                ``Invalid``, with the right one if it is told
+413, EntityTooLarge                ``Invalid``                ``Invalid``
 429                                ``Unavailable``            ``Unavailable``
+503 SlowDown                       ``Unknown``                ``Unavailable``; both say that it is throttled
 408, RequestTimeout                ``Unknown``                ``Unavailable``
 501, other 3xx and 4xx             ``Invalid``                ``Invalid``
 other 5xx, lost, timed out         ``Unknown``                ``Unavailable``
@@ -31,10 +35,11 @@ from dataclasses import dataclass
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
 from chromalith.errors import ChromalithError, Invalid, NotFound, Unavailable, Unknown
-from chromalith.store.port import Absent, Condition, Matches, PreconditionFailed
+from chromalith.store.port import Absent, Condition, Matches, NotAllowed, PreconditionFailed
 
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
-_CODE = re.compile(r"<Code>(\w+)</Code>")
+_CODE = re.compile(r"<Code>([\w.]+)</Code>")
+_REGION = re.compile(r"expecting '([\w-]+)'")
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 _CREDENTIALS = re.compile(
     r"169\.254\.\d|fd00:ec2|metadata\.google|token request|credential provider|No credentials", re.IGNORECASE
@@ -42,8 +47,14 @@ _CREDENTIALS = re.compile(
 _NEVER_SENT = re.compile(r"kind: Connect\b|kind: ConnectionRefused|dns error")
 _BAD_CREDENTIALS = {
     "AuthorizationHeaderMalformed", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch", "TokenRefreshRequired",
 }  # fmt: skip
+_EXPIRED = {"ExpiredToken", "TokenRefreshRequired"}
+_THROTTLED = {"SlowDown", "RequestLimitExceeded", "ThrottlingException", "TooManyRequests", "ServerBusy"}
+_TOO_LARGE = {"EntityTooLarge", "RequestBodyTooLarge"}
 
+_SLOWLY = "the store is throttling: it asks for fewer requests"
+_LATER = "try again later, with fewer at once; `chromalith compact` makes reads cheaper"
 _HOW_CREDENTIALS = {
     "s3": "credentials are searched in storage_options, AWS_ACCESS_KEY_ID/AWS_SECRET_ACCESS_KEY, then with boto3 (installed by"
     " chromalith[aws]) profiles and SSO, then the container's or instance's role; the identity needs s3:ListBucket on the bucket"
@@ -79,6 +90,7 @@ class Failure:
     code: str
     text: str
     refused: bool
+    region: str
     credentials: bool
     never_sent: bool
 
@@ -86,19 +98,23 @@ class Failure:
     def of(cls, error: Exception) -> Failure:
         """Read the client's exception."""
         text = str(error)
+        region = _REGION.search(text)
         status, code = _STATUS.search(text), _CODE.search(text)
         first_line = text.partition("\n")[0]
         return cls(
             status=int(status[1]) if status else 0,
             code=code[1] if code else "",
             text=text,
-            refused=isinstance(error, PermissionDeniedError | UnauthenticatedError),
+            refused=isinstance(error, PermissionDeniedError | UnauthenticatedError) or (status is not None and status[1] in ("401", "403")),
+            region=region[1] if region else "",
             credentials=_CREDENTIALS.search(first_line) is not None,
             never_sent=_NEVER_SENT.search(text) is not None,
         )
 
     def in_port_words(self, request: Request) -> ChromalithError:
         """The error to raise for ``request``."""
+        if self.region:
+            return self._other_region(request)
         if self.credentials or self.refused:
             return self._not_allowed(request)
         if self.status == 404:
@@ -106,10 +122,7 @@ class Failure:
         if self.status:
             return self._answered(request)
         if "configured region" in self.text:
-            return Invalid(
-                self._message("the bucket is in another region", request),
-                hint="set the region: ?region=… in the URL, storage_options, or AWS_REGION",
-            )
+            return self._other_region(request)
         if self.never_sent:
             return Unavailable(
                 self._message("no connection to the store", request),
@@ -123,7 +136,9 @@ class Failure:
             return PreconditionFailed(self._message("the condition did not hold", request))
         if status == 409 and request.scheme == "az" and isinstance(request.condition, Absent):
             return PreconditionFailed(self._message("the object exists already", request))
-        if status in (409, 412, 429):
+        if status == 429:
+            return Unavailable(self._message(_SLOWLY, request), hint=_LATER)
+        if status in (409, 412):
             return Unavailable(self._message("the store is busy with this key or this client", request))
         if status == 408 or self.code == "RequestTimeout":
             return self._maybe(request, "the store waited too long for the request")
@@ -131,17 +146,33 @@ class Failure:
             return Invalid(self._message("the range does not begin within the object", request))
         if self.code in _BAD_CREDENTIALS:
             return self._not_allowed(request)
+        if status == 413 or self.code in _TOO_LARGE:
+            return Invalid(self._message("the object is too large for the store", request), hint="write less at once")
         if status < 500 or status == 501:
-            return Invalid(
-                self._message("the store refused the request", request), hint="it may lack conditional writes"
-            )
+            hint = "it may lack conditional writes" if conditional else "check the endpoint, and that it is the service that the URL says"
+            return Invalid(self._message("the store refused the request", request), hint=hint)
+        if self.code in _THROTTLED:
+            return self._maybe(request, _SLOWLY, hint=_LATER)
         return self._maybe(request, "the store failed")
+
+    def _other_region(self, request: Request) -> ChromalithError:
+        where = f" expected={self.region}" if self.region else ""
+        return Invalid(
+            self._message("the bucket is in another region", request) + where,
+            hint="set the region: ?region=… in the URL, storage_options, or AWS_REGION",
+        )
 
     def _not_allowed(self, request: Request) -> ChromalithError:
         if self.credentials and (self.status >= 500 or self.status == 429):
             return Unavailable(self._message("the source of credentials failed", request))
-        what = "no credentials for the store" if self.credentials else "the store refused these credentials"
-        return Invalid(self._message(what, request), hint=_HOW_CREDENTIALS[request.scheme])
+        how = _HOW_CREDENTIALS[request.scheme]
+        if self.credentials:
+            return Invalid(self._message("no credentials for the store", request), hint=how)
+        if self.code in _EXPIRED:
+            return Invalid(self._message("the credentials have expired", request), hint=f"renew them; {how}")
+        if self.code in _BAD_CREDENTIALS or self.status == 401:
+            return Invalid(self._message("the store refused these credentials", request), hint=how)
+        return NotAllowed(self._message("the store refused these credentials this request", request), hint=how, key=request.key)
 
     def _not_found(self, request: Request) -> ChromalithError:
         no_bucket = _NO_BUCKET.search(self.text) is not None
@@ -154,8 +185,8 @@ class Failure:
             )
         return NotFound(f"no such object key={request.key} store={request.url}")
 
-    def _maybe(self, request: Request, what: str) -> ChromalithError:
-        return (Unknown if request.changes else Unavailable)(self._message(what, request))
+    def _maybe(self, request: Request, what: str, hint: str | None = None) -> ChromalithError:
+        return (Unknown if request.changes else Unavailable)(self._message(what, request), hint=hint)
 
     def _message(self, what: str, request: Request) -> str:
         seen = f" status={self.status}" if self.status else ""
