@@ -12,6 +12,7 @@ BENCH_ARGS ?=
 FUZZ_ARGS ?=
 SIMULATE_ARGS ?=
 UPGRADE ?=
+LAMBDA_ARGS ?=
 
 VENV := .venv/bin
 SUITE_VENV := .venv-chroma/bin
@@ -20,7 +21,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 
 .DEFAULT_GOAL := help
 # `make test` takes the short form of Chroma's suite; the long one takes half an hour.
-.PHONY: help demo test test-python test-chroma test-chroma-short test-aws scale load chaos simulate fuzz lint types format bench docs lock env env-chroma env-aws clean
+.PHONY: help demo test test-python test-chroma test-chroma-short test-aws test-dynamodb lambda scale load chaos simulate fuzz lint types format bench docs lock env env-chroma env-aws clean
 
 help:  ## list the targets (this is the default)
 	@echo 'usage: make TARGET'
@@ -47,6 +48,12 @@ test-chroma-short: env-chroma
 test-aws: env-aws  ## what runs on AWS: Lambda's own runtime, queues, locks, roles and infrastructure, on emulators
 	$(AWS_VENV)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS) $(AWS_TESTS)
 
+lambda: env  ## build/lambda.zip, for the functions on AWS; LAMBDA_ARGS="--architecture arm64"
+	$(VENV)/python scripts/build_lambda.py $(LAMBDA_ARGS)
+
+test-dynamodb: env-aws  ## the lock on AWS's own DynamoDB Local; needs npm, and Java with its compiler
+	$(AWS_VENV)/python -m pytest $(PYTEST_ARGS) tests/aws/dynamodb_local
+
 load: env  ## 64 writer processes on one collection for a minute, on a real S3 server: acknowledged = present
 	$(VENV)/python -m pytest -s -m slow tests/scale/test_load.py
 
@@ -66,8 +73,9 @@ lint: env  ## style, formatting of scripts, and the layers
 	$(VENV)/ruff check
 	$(VENV)/lint-imports --no-cache
 
-types: env  ## mypy, strict
+types: env env-aws  ## mypy, strict; of the Pulumi program with the environment that it runs in
 	$(VENV)/mypy
+	MYPYPATH=infra/chromadb_compaction $(VENV)/mypy --cache-dir .mypy_cache/infra --python-executable $(AWS_VENV)/python infra/chromadb_compaction
 
 format: env  ## what ruff can repair by itself
 	$(VENV)/ruff check --fix
@@ -83,6 +91,8 @@ lock: env  ## write the locks anew; UPGRADE=--upgrade takes newer releases
 	cd requirements && ../$(VENV)/$(LOCK) pip.in --output-file pip.lock
 	cd requirements && ../$(VENV)/$(LOCK) --all-extras ../pyproject.toml dev.in --output-file dev.lock
 	cd requirements && ../$(VENV)/$(LOCK) --extra aws ../pyproject.toml aws-suite.in --output-file aws-suite.lock
+	cd requirements && ../$(VENV)/$(LOCK) lambda.in --output-file lambda.lock
+	cd requirements && ../$(VENV)/$(LOCK) lambda-image.in --output-file lambda-image.lock
 	cd requirements && ../$(VENV)/$(LOCK) --extra chroma ../pyproject.toml chroma-suite.in --output-file chroma-suite.lock
 
 env:

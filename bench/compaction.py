@@ -13,7 +13,8 @@ from bench.dataset import Dataset, load
 from bench.outcome import Options, Outcome, rates_figure, run, say, timed, work_directory
 from bench.write import top
 
-from chromalith.wiring import Writer, compact, open_session
+from chromalith.compacting import compact
+from chromalith.wiring import Writer, open_session
 
 CALL_ROWS = 1_000
 GOAL = 5.0

@@ -7,10 +7,11 @@ import time
 from bench.dataset import Dataset
 from bench.servers import Place
 
+from chromalith.compacting import compact
 from chromalith.compaction.compactor import CompactionSettings
 from chromalith.model.ids import CollectionId
 from chromalith.session import Session
-from chromalith.wiring import DEFAULT_DATABASE, DEFAULT_TENANT, Writer, compact
+from chromalith.wiring import DEFAULT_DATABASE, DEFAULT_TENANT, Writer
 
 CALL_ROWS = 1_000
 COLLECTION = "words"

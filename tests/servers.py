@@ -31,6 +31,7 @@ from chromalith.store.url import open_store
 ACCESS_KEY = "test"
 SECRET_KEY = "testsecret"
 START_S_MAX = 60
+PORTS_TRIED_MAX = 3
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Weed:
         self.server = Server(f"http://127.0.0.1:{s3}")
         self._command = [
             weed_binary(), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}", f"-master.port={master}",
-            f"-volume.port={volume}", f"-filer.port={filer}", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0",
+            f"-volume.port={volume}", f"-filer.port={filer}", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-master.telemetry=false",
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
@@ -117,9 +118,8 @@ class Weed:
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """SeaweedFS: a real, persistent S3 server in a process of its own, with signatures checked."""
-    weed = Weed(tmp_path_factory.mktemp("seaweed"))
+    weed = _started(tmp_path_factory)
     try:
-        weed.start()
         yield weed.server
     finally:
         weed.stop()
@@ -155,6 +155,20 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "memory":
         return open_store(f"memory://test-{SYSTEM_CLOCK.random_hex(12)}")
     return open_store(str(tmp_path / "store"))
+
+
+def _started(tmp_path_factory: pytest.TempPathFactory) -> Weed:
+    """A server on ports of its own. They were free when they were chosen; another process may have taken one since."""
+    for _ in range(PORTS_TRIED_MAX - 1):
+        weed = Weed(tmp_path_factory.mktemp("seaweed"))
+        try:
+            weed.start()
+            return weed
+        except RuntimeError:
+            weed.stop()
+    weed = Weed(tmp_path_factory.mktemp("seaweed"))
+    weed.start()
+    return weed
 
 
 def weed_binary() -> str:

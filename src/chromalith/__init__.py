@@ -21,6 +21,7 @@ from chromalith.errors import (
 
 if TYPE_CHECKING:
     from chromalith.client.client import Client
+    from chromalith.compacting import compact
     from chromalith.compaction.compactor import CompactionSettings, Outcome
     from chromalith.compaction.sweep import SweepOutcome
     from chromalith.guide import (
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
         query_chromadb_snapshot,
         query_snapshot_count,
     )
+    from chromalith.observe.emf import EmfObserver
+    from chromalith.observe.otel import OtelObserver
     from chromalith.read.reader import ReadLevel
     from chromalith.read.view import Records, View
     from chromalith.restoring import rollback
     from chromalith.sweeping import sweep
-    from chromalith.wiring import Reader, Writer, compact, last_token, wait_for
+    from chromalith.wiring import Reader, Writer, last_token, wait_for
     from chromalith.write.writer import Receipt
 
 __version__ = version("chromalith")
@@ -54,6 +57,8 @@ __all__ = [
     "Outcome",
     "SweepOutcome",
     "CompactionSettings",
+    "EmfObserver",
+    "OtelObserver",
     "produce_embedding_delta",
     "query_chromadb_snapshot",
     "query_snapshot_count",
@@ -74,6 +79,8 @@ __all__ = [
 _ON_USE = {
     "Client": "chromalith.client.client",
     "CompactionSettings": "chromalith.compaction.compactor",
+    "EmfObserver": "chromalith.observe.emf",
+    "OtelObserver": "chromalith.observe.otel",
     "Outcome": "chromalith.compaction.compactor",
     "Reader": "chromalith.wiring",
     "ReadLevel": "chromalith.read.reader",
@@ -82,7 +89,7 @@ _ON_USE = {
     "View": "chromalith.read.view",
     "SweepOutcome": "chromalith.compaction.sweep",
     "Writer": "chromalith.wiring",
-    "compact": "chromalith.wiring",
+    "compact": "chromalith.compacting",
     "sweep": "chromalith.sweeping",
     "rollback": "chromalith.restoring",
     "last_token": "chromalith.wiring",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
 import os
 import sys
 import threading
@@ -23,15 +22,21 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from chromalith.aws.queue import queue_named
 from chromalith.coord.catalog import Named
 from chromalith.errors import Conflict, Invalid, NotFound
 from chromalith.model import layout
 from chromalith.model.ids import CollectionId
+from chromalith.observe.configured import configured
+from chromalith.observe.events import DeltaWritten
 from chromalith.read.reader import ReadLevel
 from chromalith.read.view import View
 from chromalith.session import Session
+from chromalith.settings import Settings
 from chromalith.store.url import canonical_url
 from chromalith.wiring import DEFAULT_DATABASE, DEFAULT_TENANT, open_session
+from chromalith.write.notify import Notifier
+from chromalith.write.writer import Receipt
 
 DELTA_BUCKET = "DELTA_BUCKET"
 DELTA_QUEUE_URL = "DELTA_QUEUE_URL"
@@ -40,16 +45,16 @@ EMBED = "CHROMALITH_EMBED"
 STORE = "CHROMALITH_STORE"
 
 SNAPSHOT_AGE_MAX_S = 300.0  # the guide's five minutes
+HAND_OVER_S = 1.0  # for the queue to take a hint, so that the result can say so; while a queue hangs, one call waits, and not the next
 _INCLUDE = ("documents", "metadatas", "distances")
 _COLUMNS = ("embeddings", "documents", "uris", "metadatas", "distances")
 
 Embed = Callable[[list[str]], Any]
 Result = TypeVar("Result")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Warm:
+class Warm:
     """A store that stays open, and the collections that were looked up in it."""
 
     session: Session
@@ -69,7 +74,8 @@ class _Warm:
 
 
 _lock = threading.Lock()
-_warm: dict[str, _Warm] = {}
+_warm: dict[str, Warm] = {}
+_notifiers: dict[str, Notifier] = {}
 
 
 def produce_embedding_delta(
@@ -94,19 +100,20 @@ def produce_embedding_delta(
         embeddings: anything that makes float32 (n, dim).
         documents, metadatas: one entry for each id, or ``None``.
         bucket: a bucket's name or a store's URL; else ``DELTA_BUCKET``, else ``CHROMALITH_STORE``.
-        queue_url: where compactors would be told; else ``DELTA_QUEUE_URL``. No message is sent by this release: the result says
-            ``"queued": False``, and compactors find the delta by listing.
+        queue_url: the SQS queue that compactors are told by; else ``DELTA_QUEUE_URL``, else ``CHROMALITH_QUEUE_URL``; empty: none. Telling
+            it fails no write; what it is not told of, a scheduled compaction finds.
         collection: created, with the distance ``space``, if it does not exist.
         call_id: a name for this call, such as the id of a queue's message: calls of one name count once.
         tenant, database, storage_options: as for :class:`chromalith.Writer`.
 
     Returns:
         ``status`` (``"success"``), ``delta_id``, ``delta_key``, ``item_count``, ``delta_size_bytes``, ``collection``, ``token``,
-        ``queued``.
+        ``queued``: whether the queue is known to have taken the message, a second after the write at the latest.
 
     Raises ``Invalid`` (nothing was written), ``Unavailable`` (did not happen), ``Unknown`` (can't be told).
     """
     warm = _opened(bucket, (DELTA_BUCKET, STORE), storage_options)
+    notifier = queue_notifier(queue_url, storage_options)  # what is wrong with the URL is said before anything is written
 
     def write(cid: CollectionId) -> dict[str, Any]:
         receipt = warm.session.writer.write(cid, "upsert", ids, embeddings, documents, None, metadatas, call_id=call_id)
@@ -118,17 +125,14 @@ def produce_embedding_delta(
             "delta_size_bytes": receipt.bytes,
             "collection": collection,
             "token": receipt.token,
-            "queued": False,
+            "queued": notifier is not None and handed_over(notifier, receipt),
         }
 
     try:
-        result = warm.on(tenant, database, collection, write)
+        return warm.on(tenant, database, collection, write)
     except NotFound:
         _create(warm.session, tenant, database, collection, space)
-        result = warm.on(tenant, database, collection, write)
-    if queue_url or os.environ.get(DELTA_QUEUE_URL):
-        _log.warning("no message was queued: this release has no queue; the delta is durable, and compactors list it")
-    return result
+        return warm.on(tenant, database, collection, write)
 
 
 def query_chromadb_snapshot(
@@ -165,7 +169,7 @@ def query_chromadb_snapshot(
     unknown = [name for name in include if name not in _COLUMNS]
     if unknown:
         raise Invalid(f"cannot include this include={unknown[0]!r}", hint=f"names out of {', '.join(_COLUMNS)}")
-    queries = _queries(query_text, query_embeddings, embed)
+    queries = query_vectors(query_text, query_embeddings, embed)
     warm = _opened(bucket, (CHROMADB_BUCKET, STORE), storage_options)
 
     def ask(cid: CollectionId) -> dict[str, Any]:
@@ -232,23 +236,12 @@ def embedding_function(path: str) -> Embed:
     return function
 
 
-def _queries(text: str | Sequence[str] | None, embeddings: Any, embed: Embed | str | None) -> Any:
-    """The vectors to ask with, float32 (q, dim)."""
+def query_vectors(text: str | Sequence[str] | None, embeddings: Any, embed: Embed | str | None = None) -> Any:
+    """The vectors to ask with, float32 (q, dim): given, or made of texts. Raises ``Invalid``."""
     if (text is None) == (embeddings is None):
         raise Invalid("a query needs either query_text or query_embeddings", hint="give exactly one of them")
     if text is not None:
-        texts = [text] if isinstance(text, str) else list(text)
-        function = embed or os.environ.get(EMBED)
-        if not function:
-            raise Invalid(
-                "a query by text needs an embedding function",
-                hint=f"give embed=, or set {EMBED}=module:function; or embed the text yourself and give query_embeddings",
-            )
-        embeddings = (embedding_function(function) if isinstance(function, str) else function)(texts)
-        if len(embeddings) != len(texts):
-            raise Invalid(
-                f"the embedding function returned {len(embeddings)} vectors for {len(texts)} texts", hint="one for each"
-            )
+        embeddings = embedded([text] if isinstance(text, str) else list(text), embed, instead="query_embeddings")
     try:
         queries = np.asarray(embeddings, np.float32)
     except (TypeError, ValueError) as error:
@@ -256,6 +249,23 @@ def _queries(text: str | Sequence[str] | None, embeddings: Any, embed: Embed | s
             f"query_embeddings are no vectors of one length: {error}", hint="give float32 (q, dim)"
         ) from error
     return queries.reshape(1, -1) if queries.ndim == 1 else queries
+
+
+def embedded(texts: list[str], embed: Embed | str | None = None, *, instead: str = "embeddings") -> Any:
+    """A vector for each text, by ``embed`` or ``CHROMALITH_EMBED``. Raises ``Invalid``, also where there is no such function.
+
+    ``instead``: the argument that takes ready-made vectors, for the hint.
+    """
+    function = embed or os.environ.get(EMBED)
+    if not function:
+        raise Invalid(
+            "text needs an embedding function" if instead == "embeddings" else "a query by text needs an embedding function",
+            hint=f"give embed=, or set {EMBED}=module:function; or embed the text yourself and give {instead}",
+        )
+    vectors = (embedding_function(function) if isinstance(function, str) else function)(texts)
+    if len(vectors) != len(texts):
+        raise Invalid(f"the embedding function returned {len(vectors)} vectors for {len(texts)} texts", hint="one for each")
+    return vectors
 
 
 def _create(session: Session, tenant: str, database: str, name: str, space: str) -> Named:
@@ -267,13 +277,40 @@ def _create(session: Session, tenant: str, database: str, name: str, space: str)
         return session.catalog.lookup(tenant, database, name)
 
 
-def _opened(bucket: str | None, variables: Sequence[str], storage_options: Mapping[str, object] | None) -> _Warm:
-    """The store at ``bucket``, or where the first of ``variables`` that is set says; opened once in a process."""
+def queue_notifier(queue_url: str | None, storage_options: Mapping[str, object] | None = None) -> Notifier | None:
+    """What tells the queue at ``queue_url``, or that of the environment; ``None`` if there is none. One for each queue in a process.
+
+    Raises ``Invalid``.
+    """
+    settings = Settings()
+    queue = queue_named(queue_url, storage_options, os.environ.get(DELTA_QUEUE_URL) or settings.queue_url)
+    if queue is None:
+        return None
+    key = json.dumps([queue.url, sorted((k, repr(v)) for k, v in (storage_options or {}).items())])
+    with _lock:
+        if key not in _notifiers:
+            _notifiers[key] = Notifier(queue.send_batch, observe=configured(settings.metrics))
+        return _notifiers[key]
+
+
+def handed_over(notifier: Notifier, receipt: Receipt) -> bool:
+    """Tell of a write, and wait a moment: whether the queue is known to have taken the hint."""
+    notifier(DeltaWritten(receipt.collection, receipt.delta, receipt.rows, receipt.bytes))
+    return notifier.handed_over(receipt.delta, HAND_OVER_S)
+
+
+def bucket_url(bucket: str | None, variables: Sequence[str]) -> str:
+    """The URL of the store that ``bucket`` is, or else the first of ``variables`` that is set. Raises ``Invalid`` if none is."""
     named = bucket or next((os.environ[name] for name in variables if os.environ.get(name)), None)
     if named is None:
         raise Invalid("no bucket was named", hint=f"give bucket=, or set {' or '.join(variables)}")
     # A path can't be told from a bucket's name, but for its first character.
-    url = named if "://" in named or named.startswith((".", "/", "~")) else f"s3://{named}"
+    return named if "://" in named or named.startswith((".", "/", "~")) else f"s3://{named}"
+
+
+def _opened(bucket: str | None, variables: Sequence[str], storage_options: Mapping[str, object] | None) -> Warm:
+    """The store at ``bucket``, or where the first of ``variables`` that is set says; opened once in a process."""
+    url = bucket_url(bucket, variables)
     key = json.dumps(
         [
             canonical_url(url, storage_options=storage_options),
@@ -287,6 +324,7 @@ def _opened(bucket: str | None, variables: Sequence[str], storage_options: Mappi
                 read_level=ReadLevel.INDEX_ONLY,
                 max_staleness_s=SNAPSHOT_AGE_MAX_S,
                 storage_options=storage_options,
+                queue_url="",  # which queue is told is said with each call
             )
-            _warm[key] = _Warm(session)
+            _warm[key] = Warm(session)
         return _warm[key]

@@ -15,21 +15,25 @@ from typing import Self
 from chromalith.clock import SYSTEM_CLOCK, Clock
 from chromalith.compaction.compactor import CompactionSettings, Compactor, Outcome
 from chromalith.compaction.fork import Forked, Progress, fork
+from chromalith.compaction.leasing import open_leases
+from chromalith.compaction.pace import TimeLeft, forever
 from chromalith.compaction.restore import Restorer
 from chromalith.coord.catalog import Catalog
 from chromalith.coord.collections import Collections
 from chromalith.coord.history import Moment
 from chromalith.coord.lease import Sightings
+from chromalith.coord.lease_table import LeaseTable
 from chromalith.errors import Invalid
 from chromalith.model.ids import CollectionId, DeltaId
 from chromalith.model.session_token import SessionToken
-from chromalith.observe.hooks import Observer, silent
+from chromalith.observe.hooks import Observer, silent, together
 from chromalith.read.reader import DEFAULT_STALENESS_S, CollectionReader, ReadLevel
 from chromalith.read.view import View
 from chromalith.read.waiting import DEFAULT_TIMEOUT_S
 from chromalith.store.cache import SIZE_BYTES_MAX, Cache
 from chromalith.store.port import Store
 from chromalith.threads import NewExecutor
+from chromalith.write.notify import Notifier, Sender
 from chromalith.write.writer import DeltaWriter, OwnWrites
 
 
@@ -44,6 +48,8 @@ class Session:
         clock: time and chance.
         executor: where threads come from.
         observe: told of what was written, compacted and queried.
+        lease_table: the DynamoDB table where compactors keep their leases; ``None``: in the store.
+        hints_to: what sends hints of this session's writes to a queue; ``None``: nobody is told.
     """
 
     def __init__(
@@ -57,6 +63,8 @@ class Session:
         clock: Clock = SYSTEM_CLOCK,
         executor: NewExecutor = ThreadPoolExecutor,
         observe: Observer = silent,
+        lease_table: str | None = None,
+        hints_to: Sender | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -65,12 +73,15 @@ class Session:
         self._max_staleness_s = max_staleness_s
         self._executor = executor
         self._observe = observe
+        self._lease_table = lease_table
         self._own_dir = tempfile.TemporaryDirectory(prefix="chromalith-") if cache_dir is None else None
         directory = Path(self._own_dir.name) if self._own_dir else cache_dir or Path()
         self.cache = Cache(store, directory, clock, size_bytes_max=cache_bytes_max, executor=executor)
         self.collections = Collections(store, self.catalog)
         self._own = OwnWrites()
-        self.writer = DeltaWriter(store, self.collections, clock, self._own, executor=executor, observe=observe)
+        self.notifier = None if hints_to is None else Notifier(hints_to, observe=observe, executor=executor, clock=clock)
+        tell = observe if self.notifier is None else together(observe, self.notifier)
+        self.writer = DeltaWriter(store, self.collections, clock, self._own, executor=executor, observe=tell)
         self.reader = CollectionReader(
             store,
             self.collections,
@@ -80,6 +91,7 @@ class Session:
             forget=self._own.forget,
             saw=self.writer.saw,
             executor=executor,
+            observe=observe,
         )
 
     def __enter__(self) -> Self:
@@ -132,8 +144,10 @@ class Session:
         merge_executor: Executor | None = None,
         sightings: Sightings | None = None,
         storage_options: Mapping[str, object] | None = None,
+        lease_table: str | None = None,
+        time_left: TimeLeft = forever,
     ) -> Compactor:
-        """A compactor of this store; one for each thread. The arguments are those of :class:`Compactor`."""
+        """A compactor of this store; one for each thread. The arguments are those of :class:`Compactor`, and :meth:`leases`'."""
         return Compactor(
             self.store,
             self.collections,
@@ -144,8 +158,14 @@ class Session:
             observe=self._observe,
             merge_executor=merge_executor,
             sightings=sightings,
+            leases=self.leases(lease_table, storage_options),
             storage_options=storage_options,
+            time_left=time_left,
         )
+
+    def leases(self, table: str | None = None, storage_options: Mapping[str, object] | None = None) -> LeaseTable:
+        """Where compactors of this store keep their leases: in the named DynamoDB table, else in the session's. Makes no request."""
+        return open_leases(self.store, self.clock, table or self._lease_table, storage_options)
 
     def fork(
         self,
@@ -163,8 +183,10 @@ class Session:
         return Restorer(self.store, self.clock, self.writer.put, executor=self._executor)
 
     def close(self) -> None:
-        """Release what is held on this machine. Nothing is written: an acknowledged write is durable already."""
+        """Release what is held on this machine. Nothing is written: an acknowledged write is durable already. Hints get 2 s to be sent."""
         self.writer.close()
+        if self.notifier is not None:
+            self.notifier.close()
         self.reader.close()
         self.cache.close()
         if self._own_dir is not None:

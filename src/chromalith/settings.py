@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,6 +35,9 @@ class Settings(BaseSettings):
     job_grace_s: float = Field(default=JOB_GRACE_S, ge=0, description="a sweep may discard a fold or merge that takes longer")
     queue_url: str | None = Field(default=None, description="SQS queue that writers tell compactors of new deltas by")
     lease_table: str | None = Field(default=None, description="DynamoDB table for leases; without it they are objects in the store")
+    metrics: Literal["off", "emf", "otel"] = Field(
+        default="off", description="where metrics go: emf (lines for CloudWatch, on standard error), otel (OpenTelemetry), off"
+    )
     debug: bool = Field(default=False, description="print the traceback of an error too")
     stock_snapshot: bool = Field(default=False, description="publish a stock Chroma directory beside each version")
 

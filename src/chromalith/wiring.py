@@ -5,10 +5,7 @@ Nothing is decided here: each name opens a store and puts the parts together.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -16,15 +13,15 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from chromalith.aws.queue import queue_named
 from chromalith.clock import SYSTEM_CLOCK, Clock
-from chromalith.compaction.compactor import CompactionSettings, Compactor, Outcome
 from chromalith.coord.catalog import Named
-from chromalith.coord.lease import LEASE_S_MAX, Sightings
 from chromalith.coord.pins import At, Pins, check_at
-from chromalith.errors import Invalid, LeaseHeld, NotFound
+from chromalith.errors import Invalid, NotFound
 from chromalith.model.ids import CollectionId
 from chromalith.model.session_token import SessionToken
-from chromalith.observe.hooks import Observer, silent
+from chromalith.observe.configured import configured
+from chromalith.observe.hooks import Observer
 from chromalith.read.reader import DEFAULT_STALENESS_S, ReadLevel
 from chromalith.read.view import Records, View
 from chromalith.read.waiting import DEFAULT_TIMEOUT_S
@@ -47,20 +44,31 @@ def open_session(
     read_level: ReadLevel | str = ReadLevel.INDEX_AND_WAL,
     max_staleness_s: float = DEFAULT_STALENESS_S,
     cache_dir: str | Path | None = None,
+    cache_bytes_max: int | None = None,
     storage_options: StorageOptions | None = None,
     clock: Clock = SYSTEM_CLOCK,
-    observe: Observer = silent,
+    observe: Observer | None = None,
+    lease_table: str | None = None,
+    queue_url: str | None = None,
 ) -> Session:
-    """Open the store at ``url`` (or ``CHROMALITH_STORE``) with the cache of this machine. Makes no request."""
+    """Open the store at ``url`` (or ``CHROMALITH_STORE``) with the cache of this machine. Makes no request.
+
+    ``lease_table``: the DynamoDB table where compactors keep their leases; else ``CHROMALITH_LEASE_TABLE``, else the store.
+    ``observe``: told of what was written, compacted and queried; else what ``CHROMALITH_METRICS`` names, else nobody.
+    ``queue_url``: the SQS queue that is told of writes; else ``CHROMALITH_QUEUE_URL``; empty: none. Raises ``Invalid`` for what is none.
+    """
     settings = Settings()
+    queue = queue_named(queue_url, storage_options, settings.queue_url)
     return Session(
         open_store(url or settings.store_or_fail(), storage_options=storage_options, clock=clock),
         read_level=ReadLevel(read_level),
         max_staleness_s=max_staleness_s,
         cache_dir=Path(cache_dir) if cache_dir is not None else settings.cache_dir,
-        cache_bytes_max=settings.cache_bytes_max,
+        cache_bytes_max=settings.cache_bytes_max if cache_bytes_max is None else cache_bytes_max,
         clock=clock,
-        observe=observe,
+        observe=configured(settings.metrics) if observe is None else observe,
+        lease_table=lease_table or settings.lease_table,
+        hints_to=None if queue is None else queue.send_batch,
     )
 
 
@@ -106,6 +114,9 @@ class Writer(_Opened):
         url: of the store, or ``None`` for ``CHROMALITH_STORE``.
         tenant, database: where collections are named.
         storage_options: credentials and endpoint of a remote store (see :mod:`chromalith.store.url`).
+        observe: told of each acknowledged call (:mod:`chromalith.observe`); else what ``CHROMALITH_METRICS`` names.
+        queue_url: the SQS queue that compactors are told by; else ``CHROMALITH_QUEUE_URL``; empty: none. Hints are sent beside the writes,
+            as well as it goes: they fail none, and slow none down.
 
     Every method is one atomic call, and returns once it is durable. All raise ``Invalid`` (nothing was written), ``NotFound``
     (no such collection), ``Unavailable`` (did not happen) or ``Unknown`` (can't be told).
@@ -118,9 +129,12 @@ class Writer(_Opened):
         tenant: str = DEFAULT_TENANT,
         database: str = DEFAULT_DATABASE,
         storage_options: StorageOptions | None = None,
+        queue_url: str | None = None,
+        observe: Observer | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        super().__init__(open_session(url, storage_options=storage_options, clock=clock), tenant, database)
+        session = open_session(url, storage_options=storage_options, clock=clock, queue_url=queue_url, observe=observe)
+        super().__init__(session, tenant, database)
 
     def add(self, collection: str, *, ids: Sequence[str], call_id: str | None = None, **columns: Any) -> Receipt:
         """Insert records; an id that exists is left as it is. Columns as for :meth:`upsert`."""
@@ -146,12 +160,26 @@ class Writer(_Opened):
         """Delete records by id; an id that does not exist is ignored."""
         return self._write("delete", collection, ids, call_id, {})
 
-    def create(self, collection: str, *, space: str = "l2", get_or_create: bool = False) -> Named:
-        """Create a collection with the distance ``l2``, ``cosine`` or ``ip``. Raises ``Conflict`` if the name is taken."""
+    def create(
+        self, collection: str, *, space: str = "l2", dimension: int | None = None, get_or_create: bool = False
+    ) -> Named:
+        """Create a collection with the distance ``l2``, ``cosine`` or ``ip``. Raises ``Conflict`` if the name is taken.
+
+        ``dimension`` is fixed at once, also of a collection that exists and has none; without it, the first write fixes it, which a role
+        that may write deltas only cannot do. Raises ``Invalid`` if the collection has another.
+        """
         configuration = {"hnsw": {**_DEFAULT_CONFIGURATION["hnsw"], "space": space}}
-        return self.session.catalog.create(
-            self._tenant, self._database, collection, configuration=configuration, get_or_create=get_or_create
+        named = self.session.catalog.create(
+            self._tenant,
+            self._database,
+            collection,
+            configuration=configuration,
+            dimension=dimension,
+            get_or_create=get_or_create,
         )
+        if dimension in (None, named.collection.dimension):
+            return named
+        return replace(named, collection=self.session.catalog.fix_dimension(named.collection.id, dimension))
 
     def after(self, token: str) -> None:
         """Order whatever is written from now on behind a write of another process: its session token. Makes no request.
@@ -177,6 +205,7 @@ class Reader(_Opened):
         cache_dir: where segments are hydrated to.
         at: read older versions: a moment with a time zone, a tag, or versions (or tags) by collection name. ``NotFound`` where there is no
             such version (any more).
+        observe: told of each answer of ``get`` and ``query``; else what ``CHROMALITH_METRICS`` names.
     """
 
     def __init__(
@@ -190,6 +219,7 @@ class Reader(_Opened):
         cache_dir: str | Path | None = None,
         at: At | None = None,
         storage_options: StorageOptions | None = None,
+        observe: Observer | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if at is not None:
@@ -201,6 +231,8 @@ class Reader(_Opened):
             cache_dir=cache_dir,
             storage_options=storage_options,
             clock=clock,
+            queue_url="",
+            observe=observe,
         )
         super().__init__(session, tenant, database)
         self._pins = None if at is None else Pins(session.store, session.catalog, at, tenant, database)
@@ -322,73 +354,3 @@ def _session_of(where: Any) -> Session:
     from chromalith.client.opened_store import session_of  # whoever has a client has imported chromadb
 
     return session_of(where)
-
-
-def compact(
-    url: str | None = None,
-    collection: str | None = None,
-    *,
-    tenant: str = DEFAULT_TENANT,
-    database: str = DEFAULT_DATABASE,
-    settings: CompactionSettings | None = None,
-    storage_options: StorageOptions | None = None,
-    progress: Callable[[str, Outcome], None] = lambda step, outcome: None,
-    ignore_lease: bool = False,
-    merge_executor: Executor | None = None,
-    sightings: Sightings | None = None,
-    clock: Clock = SYSTEM_CLOCK,
-) -> list[Outcome]:
-    """Compact one collection, or all that have deltas (found by one LIST of the whole store; the others cost nothing).
-
-    What somebody else has the lease of is left to them, and said in ``Outcome.held_by``. Whether they live is waited for, at most one lease
-    time (30 s): a killed compactor's lease is taken over. A caller that comes again and again shares ``sightings`` between its
-    calls instead; then no call waits. ``ignore_lease`` works without any. ``merge_executor`` runs independent merges side by side.
-
-    With the setting ``stock_snapshot``, each collection of this database that got a new version then gets a stock snapshot of it.
-
-    Raises ``NotFound`` (no such collection), ``LeaseHeld`` (nothing could be done for the collection that was named: somebody else is at
-    it), ``Conflict`` (others published first: try later), ``Unknown`` (look first), ``Invalid`` (stock snapshots without ``chromadb``).
-    """
-    configured = Settings()
-    settings = settings or CompactionSettings(index_threshold=configured.index_threshold)
-    settings = replace(settings, lease=False) if ignore_lease else settings
-    stock = configured.stock_snapshot
-    if stock and importlib.util.find_spec("chromadb") is None:  # said before anything is compacted
-        raise Invalid("stock snapshots need chromadb", hint="pip install 'chromalith[chroma]', or unset CHROMALITH_STOCK_SNAPSHOT")
-    with _Opened(open_session(url, storage_options=storage_options, clock=clock), tenant, database) as opened:
-        compactor = opened.session.compactor(
-            settings, progress=progress, merge_executor=merge_executor, sightings=sightings, storage_options=storage_options
-        )
-        outcomes = _compact(opened, compactor, collection, patient=sightings is None)
-        if stock:
-            from chromalith.chroma.stock_snapshot import publish_stock_snapshots  # chromadb takes a second to import
-
-            publish_stock_snapshots(opened.session, tenant, database, [each.collection for each in outcomes if each.published])
-        return outcomes
-
-
-def _compact(opened: _Opened, compactor: Compactor, collection: str | None, *, patient: bool) -> list[Outcome]:
-    if collection is not None:
-        outcome = opened._on(collection, lambda cid: _patiently(compactor, compactor.run_once(cid), patient))
-        if outcome.held_by is not None and outcome.idle:
-            raise LeaseHeld(
-                f"somebody else compacts it collection={collection!r} owner={outcome.held_by.owner}",
-                hint="let them; `chromalith lock status` tells more, and --ignore-lease works beside them",
-            )
-        return [outcome]
-    outcomes = []
-    for cid in compactor.waiting():
-        with suppress(NotFound):  # deleted: its deltas are garbage, and the sweep's
-            outcomes.append(compactor.run_once(cid))
-    # Whose lease is held is known now for all; so the waits below overlap, and take one lease time together.
-    return [_patiently(compactor, outcome, patient) for outcome in outcomes]
-
-
-def _patiently(compactor: Compactor, outcome: Outcome, patient: bool) -> Outcome:
-    """Wait until it is known whether who has the lease lives, and do what they left."""
-    if not patient or outcome.held_by is None or outcome.held_by.alive:
-        return outcome
-    try:
-        return outcome.then(compactor.run_once(outcome.collection, wait_s=2 * LEASE_S_MAX))
-    except NotFound:
-        return outcome  # deleted meanwhile

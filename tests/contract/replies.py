@@ -1,4 +1,4 @@
-"""A proxy before a real S3 server that can lose or falsify replies: what networks and load balancers do."""
+"""A proxy before a real server of S3 or DynamoDB that can lose or falsify replies: what networks and load balancers do."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Reply:
-    """What happens to one request: ``forward`` it or not, then answer ``status`` with ``code``, or drop the connection."""
+    """What happens to one request: ``forward`` it or not, then answer ``status`` with ``code`` (or ``body``), or drop the connection."""
 
     forward: bool = True
     status: int = 0
     code: str = ""
     drop: bool = False
     twice: bool = False
+    body: bytes = b""
 
 
 PASS = Reply()
@@ -69,7 +70,7 @@ def proxy_before(backend: str) -> Iterator[Proxy]:
                 self.close_connection = True
                 return
             if reply.status:
-                headers, content = [], b"<?xml version='1.0'?><Error><Code>%s</Code></Error>" % reply.code.encode()
+                headers, content = [], reply.body or b"<?xml version='1.0'?><Error><Code>%s</Code></Error>" % reply.code.encode()
             self.send_response(status)
             for name, value in headers:
                 if name.lower() not in ("content-length", "connection", "transfer-encoding", "server", "date"):

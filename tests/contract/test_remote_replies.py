@@ -22,7 +22,7 @@ from tests.servers import ACCESS_KEY, SECRET_KEY, Server
 
 from chromalith.clock import SYSTEM_CLOCK, ManualClock
 from chromalith.errors import ChromalithError, Invalid, NotFound, Unavailable, Unknown
-from chromalith.store.port import Absent, Matches, PreconditionFailed, Store
+from chromalith.store.port import Absent, Matches, NotAllowed, PreconditionFailed, Store
 from chromalith.store.probe import probe
 from chromalith.store.readback import Overtaken, put_resolved
 from chromalith.store.remote_open import open_remote
@@ -137,6 +137,34 @@ def test_refused_credentials_say_where_credentials_are_searched(store: Store, pr
         with pytest.raises(Invalid, match="refused these credentials") as caught:
             getattr(store, verb)("key")
         assert "AWS_ACCESS_KEY_ID" in str(caught.value.hint)
+
+
+def test_what_is_not_allowed_is_told_from_bad_credentials_by_every_verb(store: Store, proxy: Proxy) -> None:
+    """Whoever may write some objects and not others must be able to tell: ``NotAllowed`` names the object; a listing is no exception."""
+    uses = {
+        "GET": [lambda: store.get("key"), lambda: list(store.list("key"))], "HEAD": [lambda: store.head("key")],
+        "PUT": [lambda: store.put("key", b"x", Absent())], "DELETE": [lambda: store.delete("key")],
+    }  # fmt: skip
+    for method, calls in uses.items():
+        for use in calls:
+            proxy.script[:] = [refused_with(403, "AccessDenied")]
+            with pytest.raises(NotAllowed) as caught:
+                use()
+            assert caught.value.key == "key", method
+            proxy.script[:] = [refused_with(400 if method == "PUT" else 403, "ExpiredToken" if method == "PUT" else "InvalidAccessKeyId")]
+            with pytest.raises(Invalid) as caught_other:
+                use()
+            assert isinstance(caught_other.value, NotAllowed) == (method == "HEAD"), "a HEAD has no body that could say which it was"
+
+
+def test_the_right_region_is_told(store: Store, proxy: Proxy) -> None:
+    """S3 says which it expects."""
+    said = b"the region 'us-east-1' is wrong; expecting 'eu-west-1'"
+    body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>%s</Message></Error>" % said
+    for use in (lambda: store.get("key"), lambda: store.put("key", b"x", Absent()), lambda: list(store.list(""))):
+        proxy.script[:] = [Reply(forward=False, status=400, body=body)]
+        with pytest.raises(Invalid, match="another region .*expected=eu-west-1"):
+            use()
 
 
 def test_a_request_that_takes_too_long_is_unknown(moto: Server) -> None:

@@ -13,7 +13,7 @@ SECTIONS = {
     match[1]: match[2]
     for match in re.finditer(r"^## `chromalith ([a-z ]+)`\n(.*?)(?=^## |\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
 }
-FREE = {"metadata", "configuration", "checks", "timings_s", "where"}
+FREE = {"metadata", "configuration", "checks", "timings_s", "where", "workload", "deployment"}
 """Fields whose keys are the user's, or are tested elsewhere."""
 
 

@@ -9,17 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.docs.blocks import ROOT, RUNNABLE, Block, blocks, documents
+from tests.docs.blocks import AWS_TEST, REASON_CHARS_MIN, ROOT, RUNNABLE, TEST, Block, blocks, commands, documents
 
-ALL = [block for path in documents() for block in blocks(path)]
-RUNNABLE_BLOCKS = [block for block in ALL if block.language in (*RUNNABLE, "bash", "shell", "console", "py")]
-NOT_RUN_MAX = 8
-TESTED = sorted({block.path for block in RUNNABLE_BLOCKS if block.marker == "test"})
+RUNNABLE_BLOCKS = commands()
+NOT_RUN_MAX = 12
+TESTED = sorted({block.path for block in RUNNABLE_BLOCKS if block.marker == TEST})
 
 
 def test_there_is_something_to_run() -> None:
     """The README has a Python example and shell commands that are run."""
-    readme = {block.language for block in ALL if block.path == ROOT / "README.md" and block.marker == "test"}
+    readme = {block.language for block in RUNNABLE_BLOCKS if block.path == ROOT / "README.md" and block.marker == TEST}
     assert readme == {"sh", "python"}
 
 
@@ -27,18 +26,20 @@ def test_there_is_something_to_run() -> None:
 def test_each_block_is_marked(block: Block) -> None:
     """A block of commands is run, or says why it is not."""
     assert block.language in RUNNABLE, f"write sh or python, not {block.language}"
-    reason = block.marker.removeprefix("norun:")
-    assert block.marker == "test" or (reason != block.marker and len(reason.strip()) >= 10), (
-        f"mark it: test, or norun: reason; {block}"
+    assert block.marker in (TEST, AWS_TEST) or len(block.reason or "") >= REASON_CHARS_MIN, (
+        f"mark it: test, aws-test, or norun: reason; {block}"
     )
 
 
 def test_what_is_not_run_is_listed() -> None:
-    """The blocks that are not run are listed with their reasons, and are few: one more than that is a decision."""
-    left_out = [block for block in RUNNABLE_BLOCKS if block.marker.startswith("norun:")]
-    print(f"{len(left_out)} of {len(RUNNABLE_BLOCKS)} blocks are not run:")
-    print(*(f"  {block}: {block.marker.removeprefix('norun:').strip()}" for block in left_out), sep="\n")
-    assert len(left_out) <= NOT_RUN_MAX
+    """Run here, run in the emulated account, and not run: that is all of them. Those not run are listed with their reasons, and few."""
+    here = [block for block in RUNNABLE_BLOCKS if block.marker == TEST]
+    there = [block for block in RUNNABLE_BLOCKS if block.marker == AWS_TEST]
+    left_out = [block for block in RUNNABLE_BLOCKS if block.reason is not None]
+    print(f"{len(RUNNABLE_BLOCKS)} blocks: {len(here)} run here, {len(there)} in an emulated account, {len(left_out)} not:")
+    print(*(f"  {block}: {block.reason}" for block in left_out), sep="\n")
+    assert len(here) + len(there) + len(left_out) == len(RUNNABLE_BLOCKS)
+    assert len(left_out) <= NOT_RUN_MAX, "one more is a decision"
 
 
 @pytest.mark.parametrize("path", TESTED, ids=lambda path: str(path.relative_to(ROOT)))
@@ -53,14 +54,9 @@ def test_documents_run(path: Path, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     for block in blocks(path):
-        if block.marker == "test":
-            command = (
-                [sys.executable, "-c", block.text]
-                if block.language == "python"
-                else ["bash", "-euo", "pipefail", "-c", block.text]
-            )
+        if block.marker == TEST:
             ended = subprocess.run(
-                command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+                block.command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
             )
             assert ended.returncode == 0, f"{block}\n{ended.stdout}\n{ended.stderr}"
 

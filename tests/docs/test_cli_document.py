@@ -94,9 +94,20 @@ SCENARIO = {
     "sweep": ["words", "--keep-versions", "1", "--keep-age", "0s"],
     "verify": ["words", "--deep"],
     "doctor": [],
+    "cost": ["--measured", "--writes-per-s", "1"],
     "config": [],
     "collections delete": ["words", "--yes"],
 }
+
+ELSEWHERE = {
+    "aws smoke": "aws/test_smoke.py",
+    "aws status": "aws/test_smoke.py",
+    "demo": "unit/cli/test_process.py",
+    "queue status": "unit/cli/test_queue.py",
+    "queue purge": "unit/cli/test_queue.py",
+    "queue redrive": "unit/cli/test_queue.py",
+}
+"""Commands that are run, and their shapes compared, by other tests."""
 
 
 def test_json_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +119,7 @@ def test_json_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         {"id": i, "embedding": [1, n, 0], "document": f"text {i}", "metadata": {"n": n}} for n, i in enumerate("ab")
     ]
     Path("words.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert {*SCENARIO, "demo"} == set(COMMANDS), "the demo is run in tests/unit/cli/test_process.py"
+    assert {*SCENARIO, *ELSEWHERE} == set(COMMANDS)
     for name, arguments in SCENARIO.items():
         if name == "import":
             with Writer() as writer:

@@ -29,7 +29,7 @@ from chromalith.compaction.segment_reader import NO_ROWS
 from chromalith.coord.catalog import STORE_FORMAT
 from chromalith.coord.collection_object import CollectionObject, check_format
 from chromalith.coord.databases import Database, databases_of
-from chromalith.coord.lease import LeaseRecord
+from chromalith.coord.lease_table import LeaseRecord
 from chromalith.coord.pointer import parse_pointer
 from chromalith.coord.register import decode, encode
 from chromalith.coord.tags import Tag, put_tag
@@ -41,6 +41,7 @@ from chromalith.model.delta import decode_delta, encode_delta
 from chromalith.model.fold import fold
 from chromalith.model.folded import FoldedSet, State
 from chromalith.model.folded_part import FoldedPart, decode_part, encode_part
+from chromalith.model.hint import Hint
 from chromalith.model.ids import CollectionId, DeltaId, JobId, body_digest
 from chromalith.model.manifest import FileRef, Segment, decode_manifest, encode_manifest
 from chromalith.model.operation import Op, Operations
@@ -255,6 +256,12 @@ def _lease(data: bytes) -> None:
     LeaseRecord.decode(record.encode())
 
 
+def _hint(data: bytes) -> None:
+    hint = Hint.decode(data.decode("utf-8", "replace"))
+    assert layout.parse_delta_key(layout.delta_key(hint.collection, hint.delta)) == (hint.collection, hint.delta)
+    assert Hint.decode(hint.encode()) == hint
+
+
 def _file(data: bytes, suffix: str, source: Callable[[Path], Any]) -> None:
     with tempfile.NamedTemporaryFile(suffix=suffix) as file:
         file.write(data)
@@ -336,6 +343,7 @@ TARGETS = {
         Target("tenant", "json", _tenant, lambda: [TENANT]),
         Target("store", "json", _store, lambda: _stored("store.json")),
         Target("lease", "json", _lease, lambda: [LeaseRecord("h/1/n", "t", 30.0, "fold", False).encode()]),
+        Target("hint", "json", _hint, lambda: [Hint(CID, DELTA, 3, 1_809).encode().encode()]),
         Target("jsonl", "lines", _jsonl, lambda: [JSONL]),
         Target("import", "parquet", _import, _export),
         Target("bundle", "json", _bundle, _bundle_seed),

@@ -24,8 +24,9 @@ from chromalith.compaction.retarget import retarget
 from chromalith.compaction.sweep import run_sweep
 from chromalith.compaction.verify import verify
 from chromalith.coord.collections import Collections
-from chromalith.coord.lease import HeldBy, store_date
+from chromalith.coord.lease import HeldBy
 from chromalith.coord.pointer import Published, publish, read_current, read_manifest
+from chromalith.coord.store_date import store_date
 from chromalith.errors import Bug, Conflict, NotFound, Unavailable
 from chromalith.model.folded import DAY_US, FoldedSet, State
 from chromalith.model.ids import DeltaId, JobId

@@ -23,7 +23,7 @@ from chromalith.compaction.compactor import CompactionSettings, Compactor, Outco
 from chromalith.compaction.verify import verify
 from chromalith.coord.collections import Collections
 from chromalith.coord.history import manifest_at
-from chromalith.coord.lease import LEASE_S
+from chromalith.coord.lease_table import LEASE_S
 from chromalith.coord.pointer import read_current
 from chromalith.errors import Conflict, LeaseHeld, Unavailable, Unknown
 from chromalith.model.plan import MergePolicy

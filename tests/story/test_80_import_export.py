@@ -32,6 +32,7 @@ from chromalith.chroma.private_copy import DATABASE as SQLITE
 from chromalith.chroma.private_copy import is_flushed
 from chromalith.chroma.stock_snapshot import fetch_stock_snapshot, publish_stock_snapshot, read_stock
 from chromalith.clock import ManualClock
+from chromalith.compacting import compact
 from chromalith.errors import Conflict, Corrupt, Invalid, NotFound
 from chromalith.session import Session
 from chromalith.store.memory import MemoryStore
@@ -40,7 +41,7 @@ from chromalith.transfer.export import export_collection, view_source
 from chromalith.transfer.import_ import import_collection
 from chromalith.transfer.import_bundle import import_bundle
 from chromalith.transfer.port import Definition
-from chromalith.wiring import Writer, compact
+from chromalith.wiring import Writer
 
 HERE = (TENANT, DATABASE)
 ROWS = 60

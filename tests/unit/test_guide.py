@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,9 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for warm in guide._warm.values():
         warm.session.close()
     guide._warm.clear()
+    for notifier in guide._notifiers.values():
+        notifier.close()
+    guide._notifiers.clear()
 
 
 def produce(*ids: str, **more: object) -> dict[str, object]:
@@ -56,12 +60,22 @@ def test_a_delta_is_produced(bucket: str) -> None:
 
 
 def test_a_queue_is_not_pretended(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a queue's URL the write happens, nothing claims to be queued, and the log says so; without one it is silent."""
-    assert produce("a")["queued"] is False
-    assert not caplog.records
-    assert produce("b", queue_url="https://queue/x")["queued"] is False
-    monkeypatch.setenv("DELTA_QUEUE_URL", "https://queue/x")
-    assert produce("c")["queued"] is False
+    """With a queue that is not there the write happens, nothing claims to be queued, and the log says so; without one it is silent."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{held.getsockname()[1]}"
+        for name, value in {"AWS_ENDPOINT_URL_SQS": nobody, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}.items():
+            monkeypatch.setenv(name, value)
+        assert produce("a")["queued"] is False
+        assert not caplog.records
+        queue = "https://sqs.us-east-1.amazonaws.com/123456789012/{}"
+        assert produce("b", queue_url=queue.format("given"))["queued"] is False
+        monkeypatch.setenv("DELTA_QUEUE_URL", queue.format("set"))
+        assert produce("c")["queued"] is False
+        for name in ("given", "set"):
+            with guide._lock:
+                notifier = next(each for key, each in guide._notifiers.items() if name in key)
+            assert notifier.flush(60) == 0
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert chromalith.query_snapshot_count() == 3
 

@@ -30,7 +30,7 @@ FUNCTION_LINES_GOOD = 60
 FUNCTION_LINES_MAX = 90
 
 # Skipped when git is not there to say what is tracked.
-NOT_OURS = {".git", ".venv", ".venv-chroma", "__pycache__", ".hypothesis", "build", "dist", "node_modules"}
+NOT_OURS = {".git", ".venv", ".venv-chroma", ".venv-aws", "__pycache__", ".hypothesis", "build", "dist", "node_modules"}
 LOCKS = {"dev.lock", "chroma-suite.lock", "pip.lock"}
 TEXT_SUFFIXES = {
     "", ".cfg", ".css", ".html", ".in", ".ini", ".js", ".json", ".lock", ".md", ".mk", ".py", ".sh", ".sql", ".svg", ".toml",

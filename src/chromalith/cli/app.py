@@ -14,13 +14,16 @@ from typing import Annotated
 import typer
 
 from chromalith.cli import (
+    aws,
     collections,
     compaction,
     configuration,
+    cost,
     deltas,
     demo,
     doctor,
     lock,
+    queue,
     records,
     snapshots,
     sweep,
@@ -58,7 +61,9 @@ def _root(
 
 
 accept_shared(app, _root)
-for part in (demo, transfer, collections, records, compaction, snapshots, deltas, sweep, lock, verify, doctor, configuration):
+for part in (
+    demo, transfer, collections, records, compaction, snapshots, deltas, sweep, lock, queue, aws, verify, doctor, cost, configuration,
+):  # fmt: skip
     part.declare(app)
 
 

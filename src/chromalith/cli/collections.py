@@ -92,20 +92,26 @@ def _declare_changes(group: typer.Typer) -> None:
         run: Invocation,
         name: Annotated[str, typer.Argument(help="The collection's name.")],
         space: Annotated[str, typer.Option("--space", help=f"Distance: one of {', '.join(SPACES)}.")] = "l2",
+        dimension: Annotated[
+            int | None, typer.Option("--dimension", min=1, help="Of its embeddings; without it, the first write fixes it.")
+        ] = None,
     ) -> None:
-        r"""Create a collection. One that is there already stays as it is.
+        r"""Create a collection. One that is there already stays as it is, but gets the dimension if it has none.
+
+        With --dimension, writers that may write deltas and nothing else (a producer's role on AWS) can begin.
 
         \b
         Example:
           chromalith collections create words --space cosine
+          chromalith collections create words --dimension 384
         """
         if space not in SPACES:
             raise Invalid(f"no such distance space={space!r}", hint=f"one of {', '.join(SPACES)}")
         with Writer(run.store, tenant=run.tenant, database=run.database, storage_options=run.storage_options) as writer:
             try:
-                named, result = writer.create(name, space=space), "created"
+                named, result = writer.create(name, space=space, dimension=dimension), "created"
             except Conflict:
-                named, result = writer.create(name, space=space, get_or_create=True), "already_exists"
+                named, result = writer.create(name, space=space, dimension=dimension, get_or_create=True), "already_exists"
         if named.collection.space != space:
             raise Invalid(
                 f"the collection exists with another distance name={name!r} space={named.collection.space} given={space}",

@@ -9,20 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from chromalith.cli.invocation import Invocation, command
-from chromalith.cli.output import duration, moment, size
+from chromalith.cli.lock import LeaseTableName
+from chromalith.cli.output import duration, size
+from chromalith.cli.queue import QueueUrl, queue_of
 from chromalith.clock import SYSTEM_CLOCK
+from chromalith.compacting import compact as compact_once
 from chromalith.compaction.compactor import Outcome
-from chromalith.coord.catalog import Named
-from chromalith.coord.folded_parts import Folded, FoldedParts
 from chromalith.coord.lease import Sightings
-from chromalith.coord.pointer import read_current
+from chromalith.doctor.status import deltas_by_collection, status_of
 from chromalith.errors import Conflict, Invalid, LeaseHeld, NotFound, Unavailable
-from chromalith.model import layout
 from chromalith.model.ids import CollectionId
-from chromalith.model.order import Listed, pending
-from chromalith.session import Session
 from chromalith.store.cache import Swept
-from chromalith.wiring import compact as compact_once
 
 WATCH_S = 5.0
 
@@ -48,6 +45,12 @@ def _declare_compact(app: typer.Typer) -> None:
         ignore_lease: Annotated[
             bool, typer.Option("--ignore-lease", help="Work beside whoever holds a lease; nothing can be lost by it.")
         ] = False,
+        lease_table: LeaseTableName = None,
+        from_queue: Annotated[
+            bool, typer.Option("--from-queue", help="Compact what messages of the queue tell of, until it is stopped.")
+        ] = False,
+        queue_url: QueueUrl = None,
+        once: Annotated[bool, typer.Option("--once", help="With --from-queue: until the queue gives nothing more.")] = False,
     ) -> None:
         r"""Fold the waiting deltas into segments, and merge segments. Any number of compactors may run at once, and share the work.
 
@@ -55,15 +58,25 @@ def _declare_compact(app: typer.Typer) -> None:
         Example:
           chromalith compact
           chromalith compact words --watch --every 10
+          chromalith compact --from-queue
         """
+        if from_queue:
+            from chromalith.cli.queue_worker import work
+
+            if collection is not None or watch or ignore_lease:
+                raise Invalid("--from-queue takes no collection, --watch or --ignore-lease", hint="the messages say what to compact")
+            work(run, queue_of(run, queue_url), once=once, lease_table=lease_table)
+            return
+        if once or queue_url is not None:
+            raise Invalid("--once and --queue-url need --from-queue", hint="without it, one round is all there is")
         if not watch:
-            _round(run, collection, None, ignore_lease)
+            _round(run, collection, None, ignore_lease, lease_table)
             return
         sightings = Sightings(SYSTEM_CLOCK)  # of all rounds: so that none has to wait to see whether a lease's holder lives
         said = ""
         while True:
             try:
-                _round(run, collection, sightings, ignore_lease)
+                _round(run, collection, sightings, ignore_lease, lease_table)
                 said = ""
             except (Conflict, LeaseHeld, Unavailable) as error:
                 if str(error) != said:  # once, not every round for as long as somebody else is at it
@@ -72,7 +85,9 @@ def _declare_compact(app: typer.Typer) -> None:
             SYSTEM_CLOCK.sleep(every)
 
 
-def _round(run: Invocation, collection: str | None, sightings: Sightings | None, ignore_lease: bool) -> None:
+def _round(
+    run: Invocation, collection: str | None, sightings: Sightings | None, ignore_lease: bool, lease_table: str | None
+) -> None:
     """One round; of a watcher, if it has ``sightings``."""
 
     @once
@@ -98,6 +113,7 @@ def _round(run: Invocation, collection: str | None, sightings: Sightings | None,
                 progress=progress,
                 ignore_lease=ignore_lease,
                 sightings=sightings,
+                lease_table=lease_table,
             )
         except NotFound:
             if collection is not None:
@@ -106,11 +122,12 @@ def _round(run: Invocation, collection: str | None, sightings: Sightings | None,
             raise
     if sightings is not None and all(outcome.idle for outcome in outcomes):
         return  # a watcher says nothing when nothing happened
-    found = [_described(outcome, names()) for outcome in outcomes]
-    run.output.data({"outcomes": found}, lambda: _tell(run, found))
+    found = [described(outcome, names()) for outcome in outcomes]
+    run.output.data({"outcomes": found}, lambda: tell(run, found))
 
 
-def _described(outcome: Outcome, names: Mapping[CollectionId, str]) -> dict[str, Any]:
+def described(outcome: Outcome, names: Mapping[CollectionId, str]) -> dict[str, Any]:
+    """One collection's outcome, as JSON has it."""
     return {
         "result": "compacted" if not outcome.idle
         else "held" if outcome.held_by is not None
@@ -131,7 +148,8 @@ def _described(outcome: Outcome, names: Mapping[CollectionId, str]) -> dict[str,
     }
 
 
-def _tell(run: Invocation, outcomes: list[dict[str, Any]]) -> None:
+def tell(run: Invocation, outcomes: list[dict[str, Any]]) -> None:
+    """The outcomes, for a person."""
     if not outcomes:
         run.output.say("already_compacted: no collection has deltas")
     for each in outcomes:
@@ -150,7 +168,7 @@ def _tell(run: Invocation, outcomes: list[dict[str, Any]]) -> None:
             )
         if each["held_by"]:
             run.output.say(f"part of {name} was left to who holds its lease: {each['held_by']}")
-        if each["deltas_waiting"]:
+        if each["deltas_waiting"] and not each["held_by"]:
             run.output.say(
                 f"{each['deltas_waiting']} deltas of {name} are too young to be folded: their store's timestamps settle within"
                 " seconds; they are visible to readers meanwhile"
@@ -175,58 +193,18 @@ def _declare_status(app: typer.Typer) -> None:
         """
         with run.session() as session, run.output.progress("reading") as advance:
             named = [run.find(session, collection)] if collection else session.catalog.listing(run.tenant, run.database)
-            listed = _deltas(session, named[0].collection.id if collection else None)
+            listed = deltas_by_collection(session, named[0].collection.id if collection else None)
             found = []
             for each in named:
                 advance(text=each.name)
                 try:
-                    found.append(_status(session, each, listed.get(each.collection.id, [])))
+                    found.append(status_of(session, each, listed.get(each.collection.id, [])))
                 except Swept as error:
                     raise Unavailable(f"a sweep overtook the status: {error.message}", hint="ask again") from error
                 except NotFound:
                     continue  # deleted meanwhile
             store = session.store.url
         run.output.data({"store": store, "collections": found}, lambda: _print(run, found))
-
-
-def _deltas(session: Session, only: CollectionId | None) -> dict[CollectionId, list[Listed]]:
-    """All deltas by collection: one listing for the whole store, or for one collection."""
-    found: dict[CollectionId, list[Listed]] = {}
-    for page in session.store.list(layout.DELTA_ROOT if only is None else layout.delta_prefix(only)):
-        for entry in page:
-            try:
-                cid, delta = layout.parse_delta_key(entry.key)
-            except Invalid:
-                continue  # not ours
-            found.setdefault(cid, []).append(Listed(entry.modified_us, delta, entry.size))
-    return found
-
-
-def _status(session: Session, named: Named, listed: list[Listed]) -> dict[str, Any]:
-    current = read_current(session.store, named.collection.id)
-    manifest = current.manifest
-    waiting = pending(listed, Folded(manifest, FoldedParts.from_store(session.store)), {q.delta for q in manifest.quarantined})
-    oldest_us = min((each.modified_us for each in waiting), default=None)
-    kinds = sorted({segment.index.kind for segment in manifest.segments if segment.index is not None})
-    return {
-        "name": named.name,
-        "id": named.collection.id,
-        "dimension": named.collection.dimension,
-        "space": named.collection.space,
-        "version": manifest.version,
-        "published": moment(current.pointer.modified_us),
-        "records": manifest.live,
-        "segments": len(manifest.segments),
-        "segments_indexed": sum(segment.index is not None for segment in manifest.segments),
-        "index": kinds[0] if kinds else None,
-        "bytes": manifest.bytes,
-        "deltas_waiting": len(waiting),
-        "deltas_waiting_bytes": sum(each.size for each in waiting),
-        "oldest_waiting_s": None
-        if oldest_us is None
-        else round(max(0.0, (session.clock.now_us() - oldest_us) / 1e6), 1),
-        "quarantined": len(manifest.quarantined),
-    }
 
 
 def _print(run: Invocation, found: list[dict[str, Any]]) -> None:

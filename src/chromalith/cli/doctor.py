@@ -50,6 +50,7 @@ def declare(app: typer.Typer) -> None:
                 home=(run.tenant, run.database),
                 storage_options=run.storage_options,
                 writes=not read_only,
+                leases=session.leases(storage_options=run.storage_options),
                 progress=lambda what: advance(text=what),
             )
         run.output.data(_described(report), lambda: _print(run.output, report))

@@ -23,11 +23,14 @@ from chromadb.config import Settings as ChromaSettings
 from chromadb.telemetry.product import ProductTelemetryClient
 from overrides import override
 
+from chromalith.aws.queue import queue_named
 from chromalith.client.opened_store import OpenedStore, Pinned
 from chromalith.client.server_api import ChromalithAPI
 from chromalith.client.system import Opener, OpeningSystem
 from chromalith.coord.pins import At, check_at
 from chromalith.errors import Invalid
+from chromalith.observe.configured import configured
+from chromalith.observe.hooks import Observer
 from chromalith.read.reader import DEFAULT_STALENESS_S, ReadLevel
 from chromalith.session import Session
 from chromalith.settings import Settings
@@ -44,6 +47,8 @@ def Client(  # noqa: N802  # the name is Chroma's
     cache_dir: str | Path | None = None,
     at: At | None = None,
     storage_options: Mapping[str, object] | None = None,
+    queue_url: str | None = None,
+    observe: Observer | None = None,
     allow_reset: bool = False,
 ) -> ChromaClient:
     """Open a store as a ``chromadb`` client. Nothing is written before the first collection is created.
@@ -58,6 +63,8 @@ def Client(  # noqa: N802  # the name is Chroma's
         cache_dir: where segments are hydrated to; the user's cache directory if not given.
         at: read older versions, read-only: a moment with a time zone, a tag, or versions (or tags) by collection name.
         storage_options: credentials and endpoint of a remote store.
+        queue_url: the SQS queue that compactors are told of writes by; else ``CHROMALITH_QUEUE_URL``; empty: none.
+        observe: told of what is written and queried; else what ``CHROMALITH_METRICS`` names, else nobody.
         allow_reset: whether ``reset()`` may delete everything in the store.
 
     Raises:
@@ -70,6 +77,9 @@ def Client(  # noqa: N802  # the name is Chroma's
     settings = Settings()
     directory = settings.cache_dir if cache_dir is None else Path(cache_dir)
     place = canonical_url(url, storage_options=storage_options)
+    queue = queue_named("" if at is not None else queue_url, storage_options, settings.queue_url)
+
+    watching = configured(settings.metrics) if observe is None else observe
 
     def opener() -> OpenedStore:
         store = open_store(url, storage_options=storage_options)
@@ -81,11 +91,14 @@ def Client(  # noqa: N802  # the name is Chroma's
                 max_staleness_s=max_staleness_s,
                 cache_dir=directory,
                 cache_bytes_max=settings.cache_bytes_max,
+                observe=watching,
+                hints_to=None if queue is None else queue.send_batch,
             )
 
         return OpenedStore(open_session, pinned=None if at is None else Pinned(at, tenant, database))
 
-    options = [level, max_staleness_s, str(directory), repr(at), _printed(storage_options), allow_reset]
+    options = [level, max_staleness_s, str(directory), repr(at), _printed(storage_options), allow_reset, queue.url if queue else None]
+    options.append(settings.metrics if observe is None else id(observe))  # a running System keeps its observer: no other has its id
     if isinstance(at, Mapping):
         options += [tenant, database]  # names are looked up there
     system = _system(place, options, opener, allow_reset=allow_reset)

@@ -12,6 +12,7 @@ from overrides import override
 
 from chromalith.client.opened_store import OpenedStore
 from chromalith.clock import SYSTEM_CLOCK
+from chromalith.observe.configured import configured
 from chromalith.session import Session
 from chromalith.settings import Settings
 from chromalith.store.memory import MemoryStore
@@ -49,6 +50,7 @@ def opener_of(system: System) -> Opener:
             cache_dir, store = Settings().cache_dir, open_store(settings.persist_directory)
         else:
             cache_dir, store = None, MemoryStore(SYSTEM_CLOCK)
-        return OpenedStore(lambda: Session(store, cache_dir=cache_dir))
+        observe = configured(Settings().metrics)
+        return OpenedStore(lambda: Session(store, cache_dir=cache_dir, observe=observe))
 
     return open_it

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from chromalith.coord.lease import UNREADABLE, look
+from chromalith.coord.lease_table import UNREADABLE
+from chromalith.coord.object_leases import ObjectLeases
 from chromalith.doctor.examination import CollectionCase, Examination
 from chromalith.doctor.finding import Finding
+from chromalith.errors import Unavailable
 from chromalith.model import layout
 from chromalith.model.manifest import Manifest
 from chromalith.model.retention import KEEP_AGE_S, KEEP_VERSIONS
@@ -22,8 +24,13 @@ UNSWEPT_VERSIONS_MAX = 1_000
 
 def check_leases(examined: Examination, case: CollectionCase) -> Iterator[Finding]:
     """Who says that it is at work, and whether it still is."""
+    leases = examined.leases or ObjectLeases(examined.store, examined.clock)
     for key in (layout.lease_key(case.cid), layout.merge_lease_key(case.cid)):
-        seen = look(examined.store, key)
+        try:
+            seen = leases.look(key)
+        except Unavailable as error:  # a lease table that does not answer is not the store, which is looked at all the same
+            yield Finding("not_checked", f"a lease could not be looked at: {error.message}", "run doctor again", case.label)
+            return
         if seen is None or seen.record.released:
             continue
         merging = key == layout.merge_lease_key(case.cid)
@@ -36,7 +43,7 @@ def check_leases(examined: Examination, case: CollectionCase) -> Iterator[Findin
                 case.label,
             )
             continue
-        age_s = (examined.date_us - seen.modified_us) / 1e6
+        age_s = 0.0 if seen.modified_us is None else (examined.date_us - seen.modified_us) / 1e6
         told = f"purpose={record.purpose} owner={record.owner} unchanged_s={age_s:.0f}"
         if age_s > STALE_LEASE_TIMES * max(record.lease_s, 1.0):
             yield Finding(

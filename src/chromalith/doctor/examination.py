@@ -12,6 +12,7 @@ from pathlib import Path
 
 from chromalith.clock import Clock
 from chromalith.coord.folded_parts import Folded, FoldedParts
+from chromalith.coord.lease_table import LeaseTable
 from chromalith.coord.pointer import Pointer, read_manifest, read_pointer
 from chromalith.doctor.inventory import Belongings, Inventory
 from chromalith.errors import ChromalithError, NotFound
@@ -33,6 +34,7 @@ class Examination:
         writes: whether the probe may write under ``probe/``.
         inventory: what is in the store.
         collections: those that are looked at; all of the store's unless one was named.
+        leases: where compactors keep their leases; ``None``: in the store.
         tried: what the probe saw, once it ran.
     """
 
@@ -44,6 +46,7 @@ class Examination:
     writes: bool = True
     inventory: Inventory = field(default_factory=Inventory)
     collections: list[CollectionCase] = field(default_factory=list)
+    leases: LeaseTable | None = None
     tried: TryOut | None = None
 
     @property

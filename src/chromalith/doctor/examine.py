@@ -19,6 +19,7 @@ from pathlib import Path
 from chromalith.clock import Clock
 from chromalith.coord.catalog import Named
 from chromalith.coord.databases import DEFAULT_DATABASE, DEFAULT_TENANT
+from chromalith.coord.lease_table import LeaseTable
 from chromalith.doctor import (
     bucket,
     cache_health,
@@ -114,6 +115,7 @@ def examine(
     home: tuple[str, str] = (DEFAULT_TENANT, DEFAULT_DATABASE),
     storage_options: Mapping[str, object] | None = None,
     writes: bool = True,
+    leases: LeaseTable | None = None,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Report:
     """Look at a store, at its collections, and at this machine.
@@ -125,6 +127,7 @@ def examine(
         home: the tenant and the database whose collections are called by their bare names.
         storage_options: those that the store was opened with.
         writes: whether the probe may write under ``probe/``.
+        leases: where compactors keep their leases; ``None``: in the store.
         progress: told what is looked at.
 
     Raises:
@@ -132,7 +135,7 @@ def examine(
         Invalid: it may not be listed, or is too large to look at in one go.
     """
     progress("listing the store")
-    examined = Examination(store, clock, cache_dir, cache_bytes_max, storage_options or {}, writes)
+    examined = Examination(store, clock, cache_dir, cache_bytes_max, storage_options or {}, writes, leases=leases)
     examined.inventory = take_inventory(store, only.collection.id if only else None)
     findings: list[Finding] = []
     progress("probing the store")

@@ -174,16 +174,20 @@ def _put_back(examined: Examination, case: CollectionCase, above: int | None) ->
         fit = [each for each in fit if _parent_of(examined, each) is not None or version == 0]
         if len(fit) == 1:
             write_id = layout.parse_manifest_key(fit[0])[2]
-            return f"put it back to version {version}: {_write_command(examined.store.url, key, (fit[0], write_id))}"
+            absent = isinstance(getattr(case.pointer, "__cause__", None), NotFound)
+            return f"put it back to version {version}: {_write_command(examined.store.url, key, (fit[0], write_id), absent)}"
     return f"restore {key} from the bucket's versions: the newest body whose first line names a manifest that is stored"
 
 
-def _write_command(url: str, key: str, lines: tuple[str, str]) -> str:
-    """A shell command that writes the pointer's two lines."""
+def _write_command(url: str, key: str, lines: tuple[str, str], absent: bool) -> str:
+    """A shell command that writes the pointer's two lines. On S3 by condition: the bucket's policy may refuse any other write of it."""
     body = f"printf '%s\\n' {lines[0]} {lines[1]}"
     directory = directory_of(url)
     if directory is not None:
         return f"mkdir -p '{directory / key.rpartition('/')[0]}' && {body} > '{directory / key}'"
     if url.startswith("s3://"):
-        return f"{body} | aws s3 cp - '{url.partition('?')[0]}/{key}'"
+        bucket, _, prefix = url.partition("?")[0].removeprefix("s3://").partition("/")
+        what = f"--bucket '{bucket}' --key '{prefix + '/' if prefix else ''}{key}'"
+        condition = "--if-none-match '*'" if absent else f'--if-match "$(aws s3api head-object {what} --query ETag --output text)"'
+        return f"{body} > pointer.txt && aws s3api put-object {what} --body pointer.txt {condition}"
     return f"write the lines {lines[0]} and {lines[1]} to {key}"

@@ -219,6 +219,11 @@ def date_key(cid: CollectionId) -> str:
     return f"{LEASE_ROOT}{cid}.date"
 
 
+def date_key_beside(lease_key: str) -> str:
+    """The :func:`date_key` of the collection whose lease of either kind has this key."""
+    return f"{lease_key.removesuffix('.json').removesuffix('.merge')}.date"
+
+
 def sweep_date_key() -> str:
     """As :func:`date_key`, of a sweep of the whole store."""
     return f"{LEASE_ROOT}sweep.date"

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.doctor.examined import examined, findings
 from tests.worlds import DATABASE, NAME, TENANT, World, altered, keys
 
-from chromalith.coord.lease import LeaseRecord
+from chromalith.coord.lease_table import LeaseRecord
 from chromalith.doctor import compaction_checks, delta_checks
 from chromalith.doctor.finding import Verdict
 from chromalith.model import layout
