@@ -85,6 +85,9 @@ class Weed:
             weed_binary(), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}", f"-master.port={master}",
             f"-volume.port={volume}", f"-filer.port={filer}", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-master.telemetry=false",
+            # Each bucket takes some volumes of its own. Counted by the free disk, they are used up after a few dozen buckets: then every
+            # PUT is answered by 500. They are sparse, so a number costs nothing.
+            "-volume.max=20000",
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 
