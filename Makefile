@@ -46,7 +46,7 @@ test-chroma-short: env-chroma
 	$(SUITE_VENV)/python tests/chroma/run.py --short $(SUITE_ARGS)
 
 test-aws: env-aws  ## what runs on AWS: Lambda's own runtime, queues, locks, roles and infrastructure, on emulators
-	$(AWS_VENV)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS) $(AWS_TESTS)
+	$(AWS_VENV)/python -m pytest -n 3 --dist loadgroup $(PYTEST_ARGS) $(AWS_TESTS)
 
 lambda: env  ## build/lambda.zip, for the functions on AWS; LAMBDA_ARGS="--architecture arm64"
 	$(VENV)/python scripts/build_lambda.py $(LAMBDA_ARGS)

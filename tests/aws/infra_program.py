@@ -31,8 +31,8 @@ with warnings.catch_warnings():
 from pipeline import alarms, bucket, config, dashboard, names, parse, policies  # noqa: E402
 
 __all__ = [
-    "FOLDER", "KEY", "NAMES", "Declared", "Resource", "alarms", "bucket", "config", "dashboard", "names", "other", "parse", "policies",
-    "run", "usual", "zip_file",
+    "FOLDER", "FORMER_KEY", "KEY", "NAMES", "Declared", "Resource", "alarms", "bucket", "config", "dashboard", "names", "other", "parse",
+    "policies", "run", "usual", "zip_file",
 ]  # fmt: skip
 
 ACCOUNT = "123456789012"
@@ -140,6 +140,7 @@ def other() -> Declared:
 
 
 KEY = "arn:aws:kms:eu-central-1:123456789012:key/abc"
+FORMER_KEY = "arn:aws:kms:eu-central-1:123456789012:key/former"
 OTHERWISE = {
     "queueName": "second-queue",
     "alarmEmail": "ops@example.com",
@@ -149,6 +150,7 @@ OTHERWISE = {
     "enforceConditionalWrites": "false",
     "enableImport": "false",
     "kmsKeyArn": KEY,
+    "formerKmsKeyArns": f'["{FORMER_KEY}"]',
     "noncurrentDays": "3",
     "multipartDays": "1",
     "intelligentTiering": "false",

@@ -4,6 +4,7 @@ Pulumi's own CLI and provider are what is missing here (defaults, diffs, replace
 nothing is skipped silently, a resource of an unknown type fails the program, and so does an input that its creator did not look at.
 """
 
+# house: long file because it is one table, of a creator for each type of resource
 from __future__ import annotations
 
 import json
@@ -13,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pulumi
@@ -109,6 +111,7 @@ def up(account: Account, stack: str, config: Mapping[str, str]) -> tuple[LiveMoc
     exported: dict[str, Any] = {}
     pulumi.runtime.set_mocks(mocks, project="chromadb-compaction", stack=stack, preview=False)
     pulumi.runtime.set_all_config(settings)
+    loaded = _forget_program()
     sys.path.insert(0, str(PROGRAM))
     theirs = pulumi.export
     pulumi.export = lambda name, value: exported.setdefault(name, value)
@@ -125,9 +128,14 @@ def up(account: Account, stack: str, config: Mapping[str, str]) -> tuple[LiveMoc
     finally:
         pulumi.export = theirs
         sys.path.remove(str(PROGRAM))
-        for name in [name for name in sys.modules if name.split(".")[0] == "pipeline"]:
-            del sys.modules[name]  # the next stack is another process of Pulumi's
+        _forget_program()
+        sys.modules.update(loaded)  # other tests of this process hold on to these
     return mocks, exported
+
+
+def _forget_program() -> dict[str, ModuleType]:
+    """Take the program's modules out, so that it is read anew, as by another process of Pulumi's; which there were."""
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "pipeline"}
 
 
 def _whole(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pulumi_aws as aws
 import pytest
-from tests.aws.infra_program import KEY, NAMES, config, names, other, policies, run, usual, zip_file
+from tests.aws.infra_program import FORMER_KEY, KEY, NAMES, config, names, other, policies, run, usual, zip_file
 
 from chromalith.aws.stack import stack
 from chromalith.cli.aws_state import ALARM_PREFIX
@@ -38,7 +38,7 @@ def test_a_stack_without_imports_and_with_tracing() -> None:
     """The settings reach the documents."""
     second = names.Names("second", NAMES.account, NAMES.region, "aws", "second-queue")
     for name, policy in other().all("RolePolicy").items():
-        assert policy.json("policy") == policies.role_policy(name, second, kms_key_arn=KEY, tracing=True)
+        assert policy.json("policy") == policies.role_policy(name, second, kms_key_arn=KEY, former_kms_key_arns=(FORMER_KEY,), tracing=True)
 
 
 @pytest.mark.parametrize("name", names.FUNCTIONS)

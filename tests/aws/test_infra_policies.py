@@ -181,6 +181,17 @@ def test_a_key_is_for_those_who_need_it(role: str) -> None:
     assert not allowed(Request("kms:ScheduleKeyDeletion", KEY), identity)
 
 
+@pytest.mark.parametrize("role", names.FUNCTIONS)
+def test_objects_of_a_former_key_stay_readable(role: str) -> None:
+    """After another key was set, or none, the keys before it decrypt what they encrypted, and encrypt nothing more."""
+    former = KEY.replace("abc", "former")
+    for key in (KEY, None):
+        identity = [document(role, kms_key_arn=key, former_kms_key_arns=(former,))]
+        assert allowed(Request("kms:Decrypt", former), identity)
+        assert not allowed(Request("kms:GenerateDataKey", former), identity)
+        assert allowed(Request("kms:Decrypt", KEY), identity) == (key is not None)
+
+
 # The bucket's policy ---------------------------------------------------------------------------------------------------
 
 EVERYTHING = [policies.document(policies.allow("All", ["s3:*"], [NAMES.bucket_arn, f"{NAMES.bucket_arn}/*"]))]
@@ -305,7 +316,7 @@ def test_the_only_star_is_where_aws_takes_nothing_else() -> None:
     for role in names.FUNCTIONS:
         for each in document(role, imports=role == "compactor", kms_key_arn=KEY, tracing=True)["Statement"]:
             assert not any("*" in action for action in each["Action"]), (role, each)
-            if any(resource == "*" or (resource.endswith(":*") and ":log-stream:" not in resource) for resource in each["Resource"]):
+            if any(resource == "*" or (resource.endswith(":*") and ":log-group:" not in resource) for resource in each["Resource"]):
                 stars.append((role, tuple(each["Action"])))
     assert stars == [(role, ("xray:PutTraceSegments", "xray:PutTelemetryRecords")) for role in names.FUNCTIONS]
 

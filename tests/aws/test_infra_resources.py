@@ -136,6 +136,29 @@ def test_the_bucket_is_protected_by_default(
     assert seen == {"vectors": (protected, protected, False)}
 
 
+@pytest.mark.parametrize("protected", [True, False])
+def test_a_bucket_that_stays_keeps_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protected: bool) -> None:
+    """What outlives its stack is still versioned, closed and under its policy: Pulumi's delete of these would suspend and open it."""
+    import pulumi_aws as aws
+
+    encryption = "ServerSideEncryptionConfiguration"
+    kinds = ("Versioning", encryption, "OwnershipControls", "PublicAccessBlock", "Policy", "LifecycleConfiguration")
+    seen: dict[str, bool] = {}
+
+    def noting(kind: str, real: Any) -> Any:
+        def noted(name: str, *, opts: Any, **inputs: Any) -> Any:
+            if name == "vectors":
+                seen[kind] = bool(opts.retain_on_delete)
+            return real(name, opts=opts, **inputs)
+
+        return noted
+
+    for kind in kinds:
+        monkeypatch.setattr(bucket.aws.s3, f"Bucket{kind}", noting(kind, getattr(aws.s3, f"Bucket{kind}")))
+    run({"packagePath": str(zip_file(tmp_path)), **({} if protected else {"protectData": "false"})})
+    assert seen == dict.fromkeys(kinds, protected)
+
+
 def test_data_is_deleted_only_where_that_was_chosen() -> None:
     """``force_destroy`` is the setting's, and off."""
     forced = [[each.inputs["forceDestroy"] for each in declared.all("Bucket").values() if each.inputs] for declared in (usual(), other())]

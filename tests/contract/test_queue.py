@@ -59,6 +59,19 @@ def test_the_region_is_the_urls(host: str, region: str | None, monkeypatch: pyte
     assert queue._client().meta.region_name == (region or "us-west-2")
 
 
+def test_what_was_received_is_not_forgotten() -> None:
+    """A service that fails after the first ten: they are hidden from everybody else, so they are worked on."""
+    queue = Queue(REAL, {"access_key_id": "k", "secret_access_key": "s"})
+    messages = [{"MessageId": str(at), "ReceiptHandle": str(at), "Body": "x"} for at in range(10)]
+    with Stubber(queue._client()) as answers:
+        answers.add_response("receive_message", {"Messages": messages})
+        answers.add_client_error("receive_message", "RequestThrottled", http_status_code=400)
+        assert [each.id for each in queue.receive(1_000)] == [str(at) for at in range(10)]
+        answers.add_client_error("receive_message", "RequestThrottled", http_status_code=400)
+        with pytest.raises(Unavailable, match="throttled"):
+            queue.receive(1_000)
+
+
 def test_sending_gives_up_soon() -> None:
     """A hint is tried once, and an answer waited for for seconds: else a process that ends would wait for a queue that hangs."""
     queue = Queue(REAL)

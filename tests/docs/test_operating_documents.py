@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.docs.blocks import ROOT
+from tests.docs.blocks import AWS_TEST, ROOT, blocks
 
 from chromalith import errors
 from chromalith.doctor.codes import CODES
@@ -68,3 +68,20 @@ def test_messages_that_are_quoted_are_in_the_code() -> None:
     quoted = [text for line in ours for text in re.findall(r"`([^`]+)`", line)]
     assert len(quoted) >= 20
     assert not [text for text in quoted if text not in joined]
+
+
+def test_what_damages_is_told_from_what_repairs() -> None:
+    """A block of the runbook that loses or alters records says so in its first line, and is apart from the repair; there are some."""
+    damage = re.compile(r"s3api delete-object (?!.*--version-id)|chromalith import|delta replay .*--all")
+    drills = [block for block in blocks(DOCS / "RUNBOOK.md") if block.marker == AWS_TEST and block.text.startswith("# drill\n")]
+    found = [block for block in blocks(DOCS / "RUNBOOK.md") if block.marker == AWS_TEST and damage.search(block.text)]
+    assert drills
+    assert [str(block) for block in found] == [str(block) for block in drills]
+
+
+def test_a_log_is_read_from_its_end_and_an_invocation_waited_for() -> None:
+    """CloudWatch lists the oldest lines first, unless a start is given; the CLI waits a minute, and repeats, unless told otherwise."""
+    for block in blocks(DOCS / "RUNBOOK.md"):
+        if block.marker == AWS_TEST:
+            assert block.text.count("filter-log-events") == block.text.count("--start-time"), str(block)
+            assert block.text.count("lambda invoke") == block.text.count("--cli-read-timeout"), str(block)

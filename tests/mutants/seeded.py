@@ -108,8 +108,9 @@ MUTANTS = (
     Mutant(
         "an acknowledgement that does not ask whether the collection still is",
         "write/writer.py",
-        "            if alive_error is not None:\n                raise alive_error",
-        "            pass",
+        "            if isinstance(alive_error, NotFound):  # whatever is in it now goes with it\n                raise alive_error\n"
+        "            if alive_error is not None:",
+        "            if False:",
         ("story/test_70_delete.py::test_a_write_to_a_deleted_collection_is_not_acknowledged",),
     ),
     Mutant(
@@ -118,6 +119,41 @@ MUTANTS = (
         "        if call not in seen:",
         "        if True:",
         ("story/test_20_fold.py::test_a_named_call_counts_once",),
+    ),
+    Mutant(
+        "a run that goes on for as long as somebody writes",
+        "compaction/compactor.py",
+        "date_us=began_us,",
+        "date_us=date_us,",
+        ("story/test_22_fold_in_time.py::test_a_run_ends_where_writing_does_not",),
+    ),
+    Mutant(
+        "a backlog that leaves no time to merge",
+        "compaction/compactor.py",
+        "AFTER_FOLDS = 0.25",
+        "AFTER_FOLDS = 0.0",
+        ("story/test_22_fold_in_time.py::test_a_backlog_leaves_time_to_merge",),
+    ),
+    Mutant(
+        "a delta that never fits keeps all from being swept",
+        "compaction/compactor.py",
+        "                self._sweep_folded(current, folded, listed, date_us, outcome)\n                raise",
+        "                raise",
+        ("story/test_22_fold_in_time.py::test_one_delta_that_does_not_fit_keeps_nothing_from_being_swept",),
+    ),
+    Mutant(
+        "a fold that takes all the time that it is expected to need",
+        "compaction/fold_job.py",
+        "share = SHARE if deltas or quarantined else 1.0",
+        "share = 1.0",
+        ("story/test_22_fold_in_time.py::test_a_fold_of_several_deltas_has_time_to_spare",),
+    ),
+    Mutant(
+        "deletes that count as rows to be indexed",
+        "compaction/fold_job.py",
+        "gone = found.operations.ops.count(Op.DELETE)",
+        "gone = 0",
+        ("story/test_22_fold_in_time.py::test_many_deletes_are_folded_where_time_is_short",),
     ),
     Mutant(
         "the date is taken after the listing",

@@ -11,7 +11,8 @@ from chromalith.model import layout
 from chromalith.model.delta import VOID
 from chromalith.model.ids import HLC_LOGICAL_BITS, DeltaId
 from chromalith.model.order import Listed
-from chromalith.store.port import Absent
+from chromalith.store.port import Absent, Condition, ETag, Object, Store
+from chromalith.store.wrappers import DelegatingStore
 from chromalith.testing.faulty import Call, Fault, FaultyStore, at_verb
 
 
@@ -173,6 +174,51 @@ def test_the_acknowledgement_needs_the_collection_to_be_alive(reason: str) -> No
             world.catalog.delete("default_tenant", "default_database", "words")
         with pytest.raises(NotFound if reason == "deleted" else Unknown):
             world.upsert("b", 2, writer=writer)
+
+
+class Expiring(DelegatingStore):
+    """Credentials that end with the put of a delta, ``lost``: whose reply is lost."""
+
+    ended: bool | None = None  # ``False``: soon
+
+    def __init__(self, inner: Store, *, lost: bool) -> None:
+        super().__init__(inner)
+        self._lost = lost
+
+    def put(self, key: str, body: bytes, condition: Condition = None) -> ETag:
+        self._check()
+        etag = self.inner.put(key, body, condition)
+        if self.ended is False:
+            self.ended = True
+            if self._lost:
+                raise Unknown("no answer")
+        return etag
+
+    def get(self, key: str) -> Object:
+        self._check()
+        return self.inner.get(key)
+
+    def get_if_changed(self, key: str, etag: ETag) -> Object | None:
+        if self.ended is False and not self._lost:
+            raise Invalid("the credentials have expired")
+        return self.inner.get_if_changed(key, etag)
+
+    def _check(self) -> None:
+        if self.ended:
+            raise Invalid("the credentials have expired")
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_write_that_is_there_is_not_called_invalid(lost: bool) -> None:
+    """Credentials that end beside the put, or before its lost reply is looked up: ``Invalid`` would say that nothing was written."""
+    with World() as world:
+        store = Expiring(Settling(world.store), lost=lost)
+        writer = world.writer(store)
+        world.upsert("a", 1, writer=writer)
+        store.ended = False
+        with pytest.raises(Unknown, match="can't be told .*credentials have expired"):
+            world.upsert("b", 2, writer=writer)
+        assert world.documents() == {"a": "1", "b": "2"}
 
 
 def test_listed_knows_its_order() -> None:

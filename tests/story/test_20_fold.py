@@ -7,9 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.worlds import Paging, Settling, World, altered, keys, vectors
 
-from chromalith.compaction.compactor import Compactor, Outcome
 from chromalith.compaction.verify import verify
-from chromalith.coord.collections import Collections
 from chromalith.coord.listing import list_deltas
 from chromalith.errors import Conflict, Corrupt, Invalid
 from chromalith.model import delta as delta_module
@@ -44,34 +42,6 @@ def test_folding_again_publishes_nothing() -> None:
         world.compact()
         assert world.compact().published == []
         assert world.current().version == 1
-
-
-def test_a_run_ends_where_writing_does_not() -> None:
-    """What is written while a run folds is the next run's: else a busy collection would never be swept or merged, nor any other folded."""
-    with World() as world:
-        world.upsert("a", 0)
-        written: list[int] = []
-
-        def while_it_folds(step: str, outcome: Outcome) -> None:
-            assert len(written) < 5
-            written.append(1)
-            world.clock.advance(1)
-            world.upsert("a", len(written))
-
-        compactor = Compactor(
-            world.store, Collections(world.store, world.catalog), world.clock, world.settings, progress=while_it_folds
-        )
-        outcome = compactor.run_once(world.cid)
-        assert (outcome.folded, outcome.published, outcome.waiting) == (1, [1], 1)
-
-
-def test_a_backlog_of_several_folds_is_one_run() -> None:
-    """All that was settled when a run began is folded by it, however many folds that takes."""
-    with World() as world:
-        for value in range(5):
-            world.upsert("a", value)
-        outcome = world.compact(fold_deltas_max=2)
-        assert (outcome.folded, outcome.published, outcome.waiting) == (5, [1, 2, 3], 0)
 
 
 def test_only_what_changed_is_written() -> None:

@@ -240,3 +240,16 @@ def test_the_segment_writer_asks_before_it_builds() -> None:
             written = writer.segment(0, pq.read_table(pa.BufferReader(body)))
             assert called == ([] if written.index is None else [3])
         assert called == [3]
+
+
+def test_the_process_finds_what_this_one_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the product lies may be known to this interpreter only: Lambda puts its folder on the path, and no variable says so."""
+    (tmp_path / "found_here.py").write_text("import sys\nprint('beating', flush=True)\nsys.stdin.read()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    tenure = acquired(MemoryStore(SYSTEM_CLOCK), 9.0)
+    with Heartbeat(tenure, LeaseAddress("found_here", {})) as beating:
+        beating.before_long_call()
+        process = beating._process
+        assert process is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"beating\n"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.worlds import World, keys
 
+from chromalith.compaction import compactor
 from chromalith.compaction.compactor import FOLD_GRACE_S
+from chromalith.coord.collections import Collections
 from chromalith.model import layout
 from chromalith.model.folded import DAY_US, KEPT_DAYS
 from chromalith.read.reader import PARALLEL_READ_MAX_S
@@ -49,6 +52,24 @@ def test_versions_are_forgotten_only_after_the_grace() -> None:
         assert 6 <= len(current.published) <= 8
         assert len(keys(world.store, layout.DELTA_ROOT)) <= 5
         assert sum(len(runs) for runs in current.folded.runs.values()) <= 8
+
+
+def test_a_sweep_of_folded_deltas_stops_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go some at a time; what is left when the time is over is told, and goes in the next run."""
+    monkeypatch.setattr(compactor, "SWEPT_AT_ONCE", 2)
+    with World() as world:
+        for value in range(5):
+            world.upsert("a", value)
+        world.compact()
+        world.clock.advance(61)
+
+        def time_left() -> float:
+            return 60.0 if len(keys(world.store, layout.DELTA_ROOT)) > 3 else 0.0
+
+        collections = Collections(world.store, world.catalog)
+        outcome = compactor.Compactor(world.store, collections, world.clock, world.settings, time_left=time_left).run_once(world.cid)
+        assert (outcome.swept, outcome.out_of_time) == (2, True)
+        assert world.compact().swept == 3
 
 
 def test_an_unfolded_delta_is_never_swept() -> None:

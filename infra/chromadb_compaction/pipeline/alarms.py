@@ -127,7 +127,7 @@ def alarms(names: Names, settings: Settings) -> list[Alarm]:
     summed = " + ".join(f"FILL({each.id}, 0)" for each in throttles)
     # A run that could not get the lease is no success, and still tells what waits: a lease that is never given back is seen.
     waits = "FILL(visible, 0) + FILL(flying, 0) + FILL(created, 0) + FILL(backlog, 0) > 0"
-    stalled = f"IF(FILL(done, 0) < 1 AND {waits}, 1, 0)"
+    stalled = f"IF((FILL(done, 0) < 1) AND ({waits}), 1, 0)"
     # A compactor that is killed or runs out of time can't count its own failure; Lambda does.
     failed = [ours("failed", "CompactionFailure"), of_function("errors", "Errors", "compactor")]
     # What a run of the compactor finds is measured at least once in so long, so the alarm stays as it is between two runs.

@@ -48,7 +48,8 @@ class Bucket(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: BucketArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("chromalith:aws:Bucket", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
+        # A bucket that outlives its stack keeps its versions, its locks and its policy: without them it is not what it was.
+        child = pulumi.ResourceOptions(parent=self, retain_on_delete=args.protect)
         kept = pulumi.ResourceOptions(parent=self, protect=args.protect, retain_on_delete=args.protect)
         self.bucket = aws.s3.Bucket(name, bucket=args.names.bucket, force_destroy=args.force_destroy, opts=kept)
         versioning = aws.s3.BucketVersioning(
@@ -67,14 +68,14 @@ class Bucket(pulumi.ComponentResource):
             bucket=self.bucket.bucket,
             policy=json.dumps(document),
             # S3 refuses two changes of a bucket's access at once.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[closed]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[closed], retain_on_delete=args.protect),
         )
         aws.s3.BucketLifecycleConfiguration(
             name,
             bucket=self.bucket.bucket,
             rules=lifecycle_rules(args),
             # A rule about noncurrent versions is refused as long as the bucket has none.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[versioning]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[versioning], retain_on_delete=args.protect),
         )
         self.name = pulumi.Output.all(self.bucket.bucket, policy.id, versioning.id).apply(lambda known: str(known[0]))
         self.register_outputs({"name": self.name})

@@ -27,6 +27,7 @@ from pipeline.parse import (
     flag,
     image_uri,
     key_arn,
+    key_arns,
     mapping,
     one_of,
     queue_name,
@@ -49,7 +50,11 @@ STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
 MACHINES = {"x86_64": "x86_64", "aarch64": "arm64"}
 """What libraries in a zip are named after, and Lambda's names of it."""
 _LIBRARY = re.compile(r"-(x86_64|aarch64)-linux-gnu\.so$")
-_OURS = ("CHROMADB_BUCKET", "DELTA_BUCKET", "DELTA_QUEUE_URL", "CHROMALITH_STORE", "CHROMALITH_LEASE_TABLE", "POWERTOOLS_SERVICE_NAME")
+_OURS = (
+    "CHROMADB_BUCKET", "DELTA_BUCKET", "CHROMALITH_STORE", "DELTA_QUEUE_URL", "CHROMALITH_QUEUE_URL", "CHROMALITH_LEASE_TABLE",
+    "CHROMALITH_CACHE_DIR", "CHROMALITH_EMBED", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL",
+)  # fmt: skip
+"""What the program itself tells each function: a setting of its own, or the name of a part."""
 
 
 class ConfigError(Exception):
@@ -98,6 +103,9 @@ class Settings:
         "the bucket refuses unconditional writes of what the protocol writes conditionally; off only while another tool copies a store in",
     )
     kms_key_arn: str | None = _setting(None, key_arn, "objects are encrypted with this key; else with S3's own (AES256)")
+    former_kms_key_arns: tuple[str, ...] = _setting(
+        (), key_arns, "keys of older objects, which the functions go on reading after `kmsKeyArn` was changed or unset"
+    )
     noncurrent_days: int = _setting(30, whole(1, 3_650), "how long overwritten and deleted objects can be brought back")
     multipart_days: int = _setting(7, whole(1, 365), "unfinished multipart uploads are aborted after this")
     intelligent_tiering: bool = _setting(
@@ -235,7 +243,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         if name not in FUNCTIONS or not version.isdecimal():
             yield f"liveVersions has {name!r}: {version!r}; it takes {', '.join(FUNCTIONS)}, each with the number of a published version"
     for name in sorted(settings.environment.keys() & set(_OURS)):
-        yield f"environment must not set {name}: it says where this stack's parts are"
+        yield f"environment must not set {name}: it follows from the other settings"
     yield from _wrong_package(settings)
 
 

@@ -105,8 +105,8 @@ class Names:
         return self._regional("sns", self.topic)
 
     def log_streams_arn(self, name: str) -> str:
-        """Of the log streams of a function."""
-        return self._regional("logs", f"log-group:{self.log_group(name)}:log-stream:*")
+        """Of the log group of a function and the streams in it: IAM knows the making of a stream as an action on the group."""
+        return self._regional("logs", f"log-group:{self.log_group(name)}:*")
 
     def alarm_arn(self, name: str) -> str:
         """Of an alarm, or of those that a pattern matches."""

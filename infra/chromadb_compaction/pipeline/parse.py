@@ -98,6 +98,11 @@ def texts(given: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def key_arns(given: str) -> tuple[str, ...]:
+    """A JSON list of keys."""
+    return tuple(key_arn(each) for each in texts(given))
+
+
 def mapping(given: str) -> Mapping[str, str]:
     """A JSON object of strings; numbers and booleans count as their JSON text."""
     value = _json(given)

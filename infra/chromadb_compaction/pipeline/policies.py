@@ -25,6 +25,7 @@ and pointers, manifests, deltas (void ones and a fork's too), registers and stoc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from chromalith.model import layout
@@ -92,13 +93,22 @@ def lambda_trust() -> Document:
     return document({"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"})
 
 
-def role_policy(name: str, names: Names, *, imports: bool = False, kms_key_arn: str | None = None, tracing: bool = False) -> Document:
+def role_policy(
+    name: str,
+    names: Names,
+    *,
+    imports: bool = False,
+    kms_key_arn: str | None = None,
+    former_kms_key_arns: Sequence[str] = (),
+    tracing: bool = False,
+) -> Document:
     """Everything that a function may do.
 
     Args:
         name: one of :data:`~pipeline.names.FUNCTIONS`.
         imports: whether the compactor may take the migration payload.
         kms_key_arn: of the key that objects are encrypted with.
+        former_kms_key_arns: of those that older objects still are.
         tracing: whether it may send traces.
     """
     statements = [*_reads(name, names, imports), *_changes(name, names, imports), *_beside_the_bucket(name, names)]
@@ -106,6 +116,8 @@ def role_policy(name: str, names: Names, *, imports: bool = False, kms_key_arn: 
         # A reader decrypts; who writes needs new data keys too.
         actions = ["kms:Decrypt", *(["kms:GenerateDataKey"] if name in WRITES else [])]
         statements.append(allow("Key", actions, [kms_key_arn]))
+    if former_kms_key_arns:
+        statements.append(allow("FormerKeys", ["kms:Decrypt"], list(former_kms_key_arns)))
     if tracing:
         # Neither action knows resources: AWS takes nothing but * here.
         statements.append(allow("Trace", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"]))

@@ -20,6 +20,7 @@ class RolesArgs:
         names: of the stack.
         imports: whether the compactor may take the migration payload.
         kms_key_arn: of the key that objects are encrypted with.
+        former_kms_key_arns: of those that older objects still are.
         tracing: whether functions may send traces.
         log_retention_days: how long logs are kept.
     """
@@ -27,6 +28,7 @@ class RolesArgs:
     names: Names
     imports: bool
     kms_key_arn: str | None
+    former_kms_key_arns: tuple[str, ...]
     tracing: bool
     log_retention_days: int
 
@@ -56,6 +58,7 @@ class Roles(pulumi.ComponentResource):
                 args.names,
                 imports=args.imports and function == "compactor",
                 kms_key_arn=args.kms_key_arn,
+                former_kms_key_arns=args.former_kms_key_arns,
                 tracing=args.tracing,
             )
             attached = aws.iam.RolePolicy(function, name="work", role=role.name, policy=json.dumps(document), opts=child)

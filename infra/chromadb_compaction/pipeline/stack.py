@@ -31,7 +31,7 @@ def declare(settings: Settings) -> None:
     bucket = Bucket("vectors", _bucket_args(names, settings))
     queue = Queue("deltas", QueueArgs(names, settings.visibility_s, QUEUE_RETENTION_S, settings.max_receive_count))
     table = LockTable("locks", LockTableArgs(names))
-    roles = Roles("roles", RolesArgs(names, settings.enable_import, settings.kms_key_arn, settings.tracing, settings.log_retention_days))
+    roles = Roles("roles", _roles_args(names, settings))
     package = Package("code", PackageArgs(names, settings.package))
     functions = Functions(
         "functions", FunctionsArgs(names, settings, package, roles, bucket.name, queue.url, queue.arn, table.name)
@@ -58,6 +58,17 @@ def _names(settings: Settings) -> Names:
         raise ConfigError("no region is configured; nothing was changed\n  - pulumi config set aws:region us-east-1")
     partition = aws.get_partition().partition
     return Names(pulumi.get_stack(), aws.get_caller_identity().account_id, region, partition, settings.queue_name)
+
+
+def _roles_args(names: Names, settings: Settings) -> RolesArgs:
+    return RolesArgs(
+        names,
+        imports=settings.enable_import,
+        kms_key_arn=settings.kms_key_arn,
+        former_kms_key_arns=settings.former_kms_key_arns,
+        tracing=settings.tracing,
+        log_retention_days=settings.log_retention_days,
+    )
 
 
 def _bucket_args(names: Names, settings: Settings) -> BucketArgs:

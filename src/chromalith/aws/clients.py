@@ -1,13 +1,15 @@
 """boto3 clients of one AWS account: queue, lock table, functions, alarms. Objects go through :mod:`chromalith.store` instead.
 
 Where to find the account is said by the same options as for an ``s3://`` store (``region``, ``profile``, ``access_key_id``,
-``secret_access_key``, ``session_token``), else by boto3's own environment and files. An endpoint that was named for the store is the
+``secret_access_key``, ``session_token``), else by boto3's own environment and files; and the region by ``AWS_REGION`` before these, as the
+store's is, because boto3 alone looks only at ``AWS_DEFAULT_REGION``. An endpoint that was named for the store is the
 store's alone: an emulator that is to stand for other services is named by ``AWS_ENDPOINT_URL`` or ``AWS_ENDPOINT_URL_SQS``, as boto3 does.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,6 +44,8 @@ def client(
 
     given = options or {}
     text = {name: str(given[name]) for name in _SESSION if given.get(name)}
+    if "region" not in text and os.environ.get("AWS_REGION"):
+        text["region"] = os.environ["AWS_REGION"]
     configuration = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=read_timeout_s,

@@ -7,7 +7,7 @@ access denied, bad or expired credentials, none at all    ``Invalid``
 no such queue, table, function, stack                     ``NotFound``
 no region or another one, a malformed request, too large  ``Invalid``
 throttled, too many requests, a limit of the account      ``Unavailable``
-no connection, time-out, 5xx                              ``Unavailable`` (``Unknown`` where the request changes something)
+no connection, time-out, 5xx, whatever else boto3 raises  ``Unavailable`` (``Unknown`` where the request changes something)
 ========================================================  ===============
 """
 
@@ -78,6 +78,8 @@ def in_our_words(error: Exception, what: str, *, changes: bool = False) -> Chrom
         return Unavailable(f"no connection for {what}: {_first_line(error)}", hint="check the region, the endpoint and the network")
     if isinstance(error, boto.HTTPClientError | boto.ConnectionError):
         return _maybe(f"no answer for {what}: {_first_line(error)}", changes)
+    if isinstance(error, boto.BotoCoreError):  # a source of credentials that does not answer, an answer that was cut, …
+        return _maybe(f"the request for {what} failed: {type(error).__name__}: {_first_line(error)}", changes)
     return None
 
 

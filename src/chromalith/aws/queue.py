@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from chromalith.aws.clients import ATTEMPTS_MAX, READ_TIMEOUT_S, client
 from chromalith.aws.errors import translated
-from chromalith.errors import Invalid, NotFound
+from chromalith.errors import Invalid, NotFound, Unavailable
 from chromalith.model.hint import Hint
 
 BATCH = 10
@@ -137,6 +137,8 @@ class Queue:
     def receive(self, n: int, wait_s: float = 0.0, visibility_s: float | None = None) -> list[Message]:
         """Up to ``n`` messages: those that come within ``wait_s`` (at most 20 s), and then what is there.
 
+        What was received before the service failed is returned: nobody else could receive it for a while.
+
         Args:
             n: at most so many; each ten are a request.
             wait_s: for the first of them; SQS knows whole seconds.
@@ -146,14 +148,14 @@ class Queue:
         wait = min(WAIT_S_MAX, max(0, round(wait_s)))
         more = {} if visibility_s is None else {"VisibilityTimeout": round(visibility_s)}
         while len(found) < n:
-            with self._asked():
-                answer = self._client().receive_message(
-                    QueueUrl=self.url,
-                    MaxNumberOfMessages=min(BATCH, n - len(found)),
-                    WaitTimeSeconds=wait,
-                    MessageSystemAttributeNames=["ApproximateReceiveCount"],
-                    **more,
-                )
+            request = {"QueueUrl": self.url, "MaxNumberOfMessages": min(BATCH, n - len(found)), "WaitTimeSeconds": wait, **more}
+            try:
+                with self._asked():
+                    answer = self._client().receive_message(MessageSystemAttributeNames=["ApproximateReceiveCount"], **request)
+            except Unavailable:
+                if not found:
+                    raise
+                break
             before = len(found)
             # Of one that came twice the later receipt counts.
             found |= {each.id: each for each in map(_message, answer.get("Messages", ()))}

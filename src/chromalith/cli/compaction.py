@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache as once
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from chromalith.cli.output import duration, size
 from chromalith.cli.queue import QueueUrl, queue_of
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.compacting import compact as compact_once
-from chromalith.compaction.compactor import Outcome
+from chromalith.compaction.outcome import Outcome, as_json
 from chromalith.coord.lease import Sightings
 from chromalith.doctor.status import deltas_by_collection, status_of
 from chromalith.errors import Conflict, Invalid, LeaseHeld, NotFound, Unavailable
@@ -122,30 +121,8 @@ def _round(
             raise
     if sightings is not None and all(outcome.idle for outcome in outcomes):
         return  # a watcher says nothing when nothing happened
-    found = [described(outcome, names()) for outcome in outcomes]
+    found = [as_json(outcome, names().get(outcome.collection)) for outcome in outcomes]
     run.output.data({"outcomes": found}, lambda: tell(run, found))
-
-
-def described(outcome: Outcome, names: Mapping[CollectionId, str]) -> dict[str, Any]:
-    """One collection's outcome, as JSON has it."""
-    return {
-        "result": "compacted" if not outcome.idle
-        else "held" if outcome.held_by is not None
-        else "waiting" if outcome.waiting
-        else "already_compacted",
-        "collection": names.get(outcome.collection),
-        "id": outcome.collection,
-        "version": outcome.version,
-        "published": outcome.published,
-        "deltas_folded": outcome.folded,
-        "operations": outcome.operations,
-        "segments_merged": outcome.merged,
-        "deltas_swept": outcome.swept,
-        "deltas_waiting": outcome.waiting,
-        "quarantined": [{"delta": delta, "reason": reason} for delta, reason in outcome.quarantined],
-        "bytes_written": outcome.bytes_written,
-        "held_by": None if outcome.held_by is None else outcome.held_by.owner,
-    }
 
 
 def tell(run: Invocation, outcomes: list[dict[str, Any]]) -> None:

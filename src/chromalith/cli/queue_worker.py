@@ -13,12 +13,12 @@ from contextlib import suppress
 from typing import Any
 
 from chromalith.aws.queue import WAIT_S_MAX, Message, Queue
-from chromalith.cli.compaction import described, tell
+from chromalith.cli.compaction import tell
 from chromalith.cli.invocation import Invocation
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.compaction.compactor import CompactionSettings, Compactor
 from chromalith.compaction.hinted import Consumed, consume
-from chromalith.compaction.outcome import Outcome
+from chromalith.compaction.outcome import Outcome, as_json
 from chromalith.errors import ChromalithError, Invalid, Unavailable
 from chromalith.model.ids import CollectionId
 from chromalith.session import Session
@@ -113,7 +113,7 @@ def _settle(run: Invocation, queue: Queue, consumed: Consumed, receipts: dict[st
 def _tell(run: Invocation, session: Session, messages: Sequence[Message], consumed: Consumed, undeleted: int) -> None:
     catalog = session.catalog.databases.peek(run.tenant, run.database)
     names = {CollectionId(cid): name for name, cid in (catalog.collections if catalog else {}).items()}
-    outcomes = [described(outcome, names) for outcome in consumed.outcomes]
+    outcomes = [as_json(outcome, names.get(outcome.collection)) for outcome in consumed.outcomes]
     found: dict[str, Any] = {
         "messages": len(messages),
         "done": len(consumed.done),

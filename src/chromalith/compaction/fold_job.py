@@ -12,8 +12,7 @@ Nothing refers to what it writes until the manifest that it returns is published
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -26,7 +25,7 @@ from chromalith.compaction.bucket_sidecar import buckets_of, write_buckets
 from chromalith.compaction.folded_writer import FoldedWriter
 from chromalith.compaction.lookup import SegmentLookup
 from chromalith.compaction.next_version import child_of
-from chromalith.compaction.pace import OutOfTime
+from chromalith.compaction.pace import SHARE, OutOfTime, TimeLeft, fold_s, forever
 from chromalith.compaction.segment_reader import read_deletes
 from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.coord.folded_parts import Folded
@@ -41,7 +40,7 @@ from chromalith.model.folded import State
 from chromalith.model.ids import JobId
 from chromalith.model.invariants import Change, i4_buckets_add_up
 from chromalith.model.manifest import BucketsRef, Manifest, Quarantined, Segment
-from chromalith.model.operation import Operations
+from chromalith.model.operation import Op, Operations
 from chromalith.model.order import Listed
 from chromalith.model.record import Record, Stored
 from chromalith.model.segment import digests, id_hash, segment_table
@@ -71,7 +70,7 @@ class FoldJob:
         current: the version that the job reads.
         date_us: the store's date before the LIST.
         listed: every delta that the LIST showed; for the expiry of the folded set.
-        rows_max: how many operations can be folded in time, for a dimension; asked when the deltas are read.
+        time_left: until the fold must be published; asked when the deltas are read.
     """
 
     store: Store
@@ -82,7 +81,7 @@ class FoldJob:
     current: Current
     date_us: int
     listed: Sequence[Listed]
-    rows_max: Callable[[int | None], float] = lambda dimension: math.inf
+    time_left: TimeLeft = forever
 
     def run(self, chosen: Sequence[Listed]) -> FoldResult | None:
         """Fold ``chosen``, a prefix of the order, or as much of it as there is time for. ``None`` if nothing of it can be folded now.
@@ -108,7 +107,8 @@ class FoldJob:
         deltas: list[Delta] = []
         quarantined: list[Quarantined] = []
         read = list(self.pool.map(self._read_one, chosen))
-        left = self.rows_max(dimension)
+        left_s = self.time_left()
+        writes = deletes = 0
         for listed, found in zip(chosen, read, strict=True):
             if isinstance(found, Corrupt):
                 quarantined.append(Quarantined(str(listed.id), found.message))
@@ -122,8 +122,11 @@ class FoldJob:
                 quarantined.append(Quarantined(str(listed.id), f"another dimension dimension={width} expected={dimension}"))
                 continue
             dimension = dimension or width
-            left -= 0 if found.operations is None else len(found.operations)
-            if left < 0:
+            if found.operations is not None:
+                gone = found.operations.ops.count(Op.DELETE)
+                writes, deletes = writes + len(found.operations) - gone, deletes + gone
+            share = SHARE if deltas or quarantined else 1.0
+            if fold_s(writes, deletes, dimension, self.writer.index_threshold) > share * left_s:
                 if not deltas and not quarantined:
                     raise OutOfTime
                 break

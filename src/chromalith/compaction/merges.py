@@ -21,7 +21,7 @@ from chromalith.clock import SYSTEM_CLOCK, Clock
 from chromalith.compaction.leasing import MERGE, Leasing, Right
 from chromalith.compaction.merge_job import Merged, rebase, write_merge
 from chromalith.compaction.outcome import Outcome, Progress
-from chromalith.compaction.pace import TimeLeft, forever, merge_s
+from chromalith.compaction.pace import MERGE_SHARE, TimeLeft, forever, merge_s
 from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.coord.lease import HeldBy
 from chromalith.coord.pointer import Current, Published, UnknownEnding, publish, read_current, read_manifest, unknown
@@ -122,7 +122,8 @@ class Merges:
         fitting = [
             group
             for group in groups
-            if merge_s([manifest.segments[position] for position in group], manifest.dimension, self.index_threshold) <= left_s
+            if merge_s([manifest.segments[position] for position in group], manifest.dimension, self.index_threshold)
+            <= MERGE_SHARE * left_s
         ]
         outcome.merges_left = len(fitting) < len(groups)
         return fitting

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from chromalith.coord.lease import HeldBy
 from chromalith.coord.lease_table import LEASE_S
@@ -128,6 +129,29 @@ class Outcome:
             later.out_of_time,
             later.merges_left,
         )
+
+
+def as_json(outcome: Outcome, name: str | None) -> dict[str, Any]:
+    """An outcome for JSON; ``name``: the collection's, if somebody knows it."""
+    return {
+        "result": "compacted" if not outcome.idle
+        else "held" if outcome.held_by is not None
+        else "out_of_time" if outcome.out_of_time
+        else "waiting" if outcome.waiting
+        else "already_compacted",
+        "collection": name,
+        "id": outcome.collection,
+        "version": outcome.version,
+        "published": outcome.published,
+        "deltas_folded": outcome.folded,
+        "operations": outcome.operations,
+        "segments_merged": outcome.merged,
+        "deltas_swept": outcome.swept,
+        "deltas_waiting": outcome.waiting,
+        "quarantined": [{"delta": delta, "reason": reason} for delta, reason in outcome.quarantined],
+        "bytes_written": outcome.bytes_written,
+        "held_by": None if outcome.held_by is None else outcome.held_by.owner,
+    }  # fmt: skip
 
 
 Progress = Callable[[str, Outcome], None]

@@ -95,9 +95,11 @@ class Heartbeat:
                 return
             order = {**self._address.told, "key": self._tenure.key, "owner": self._tenure.record.owner}
             command = [sys.executable, "-P", "-m", self._address.module]
+            # What this interpreter finds, the process must find: in Lambda, the runtime puts the function's folder on the path by itself.
+            found = {"PYTHONPATH": os.pathsep.join(place for place in sys.path if place)}
             try:
                 process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **found}
                 )
             except OSError:
                 return  # no interpreter, no memory, no permission: the thread is all there is

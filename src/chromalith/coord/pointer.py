@@ -210,7 +210,7 @@ def _look(store: Store, child: Manifest) -> Ending:
         key: str | None = read_pointer(store, child.collection).manifest_key
     except NotFound:  # a tombstone: no version is current any more
         return LostRace()
-    except (Unavailable, Corrupt) as error:
+    except (Unavailable, Corrupt, Invalid) as error:
         return UnknownEnding(str(error))
     try:
         for _ in range(_CHAIN_MAX):

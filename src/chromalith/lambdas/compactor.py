@@ -21,7 +21,15 @@ from chromalith.compaction import hinted
 from chromalith.errors import Invalid
 from chromalith.lambdas.migration import migrate
 from chromalith.lambdas.payloads import Compact, check_object, read
-from chromalith.lambdas.runs import begun_anywhere, compactor_of, names_of, publish_stock, run_all, told_of
+from chromalith.lambdas.runs import (
+    begun_anywhere,
+    compactor_of,
+    names_of,
+    publish_stock,
+    run_all,
+    told_of,
+    warn_of_merges_left,
+)
 from chromalith.lambdas.runtime import Invocation, entry
 from chromalith.wiring import DEFAULT_DATABASE, DEFAULT_TENANT
 
@@ -67,6 +75,7 @@ def consume(run: Invocation, event: dict[str, Any]) -> dict[str, Any]:
     for message, reason in consumed.failed.items():
         run.log.warning("a message comes again", extra={"message_id": message, "reason": reason})
     run.log.info("consumed", extra={"done": len(consumed.done), "failed": len(consumed.failed)})
+    warn_of_merges_left(run, consumed.outcomes, {})
     publish_stock(run, DEFAULT_TENANT, DEFAULT_DATABASE, consumed.outcomes)
     return {"batchItemFailures": [{"itemIdentifier": message} for message in consumed.failed]}
 

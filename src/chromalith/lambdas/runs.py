@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chromalith.compaction.compactor import CompactionSettings, Compactor
-from chromalith.compaction.outcome import Outcome
+from chromalith.compaction.outcome import Outcome, as_json
 from chromalith.coord.lease_table import LEASE_S_MAX
 from chromalith.errors import ChromalithError, Invalid, NotFound, Unavailable
 from chromalith.lambdas.answers import again, described
@@ -100,6 +100,7 @@ def told_of(
         "collections_not_shown": max(0, len(shown) - TOLD_MAX),
     }
     run.log.info("compacted", extra={"deltas_folded": answer["deltas_folded"], "deltas_waiting": answer["deltas_waiting"]})
+    warn_of_merges_left(run, outcomes, names)
     for cid, error in failures:
         run.log.warning("a collection failed", extra={"collection": names.get(cid), "id": cid, "error": described(error)})
     if failures:
@@ -108,29 +109,21 @@ def told_of(
     return answer
 
 
+def warn_of_merges_left(run: Invocation, outcomes: Sequence[Outcome], names: Mapping[CollectionId, str]) -> None:
+    """Say in the log what a function may never have the time for: nobody reads the answer to a schedule or to a queue."""
+    for outcome in outcomes:
+        if outcome.merges_left:
+            what = {"collection": names.get(outcome.collection), "id": outcome.collection, "hint": "run `chromalith compact` on a machine"}
+            run.log.warning("merges are left: they would take longer than there is time", extra=what)
+
+
 def told(outcome: Outcome, names: Mapping[CollectionId, str]) -> dict[str, Any]:
     """What was done for one collection, and what is left, as an answer has it."""
     return {
-        "collection": names.get(outcome.collection),
-        "id": outcome.collection,
-        "result": "compacted" if not outcome.idle
-        else "held" if outcome.held_by is not None
-        else "out_of_time" if outcome.out_of_time
-        else "waiting" if outcome.waiting
-        else "already_compacted",
-        "version": outcome.version,
-        "published": outcome.published,
-        "deltas_folded": outcome.folded,
-        "operations": outcome.operations,
-        "segments_merged": outcome.merged,
-        "deltas_swept": outcome.swept,
-        "deltas_waiting": outcome.waiting,
-        "quarantined": [{"delta": delta, "reason": reason} for delta, reason in outcome.quarantined],
-        "bytes_written": outcome.bytes_written,
-        "held_by": None if outcome.held_by is None else outcome.held_by.owner,
+        **as_json(outcome, names.get(outcome.collection)),
         "out_of_time": outcome.out_of_time,
         "merges_left": outcome.merges_left,
-    }  # fmt: skip
+    }
 
 
 def names_of(run: Invocation, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE) -> dict[CollectionId, str]:

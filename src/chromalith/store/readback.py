@@ -33,7 +33,7 @@ Invariants:
 - A tag is returned only if ``body`` was, at some moment during the call, the object under ``key``.
 - ``Overtaken`` with ``ambiguous`` false is raised only if no reply was lost and the store refused each attempt: if it keeps
   its word, none was applied and none will be.
-- ``Unavailable`` is raised only if each attempt was certainly not applied.
+- ``Unavailable`` and ``Invalid`` are raised only if each attempt was certainly not applied.
 
 The idea is Icechunk's and SlateDB's, who mark each write in the object's metadata instead of its body; a read-back that
 fails is ``Unknown`` here as in Icechunk, never a conflict.
@@ -89,7 +89,7 @@ def put_resolved(
     Raises:
         Overtaken: the condition does not hold; see there what that proves. It is a ``PreconditionFailed``.
         Unknown: it may have been applied, or may be applied later.
-        Unavailable: it was certainly not applied.
+        Unavailable, Invalid: it was certainly not applied.
     """
     if condition is None:
         raise Invalid(f"a put without condition cannot be resolved by reading back key={key}")
@@ -103,9 +103,9 @@ def put_resolved(
         except Unknown as error:
             maybe_applied = True
             failure = error
-        except Unavailable as error:
+        except (Unavailable, Invalid) as error:  # each of them says that nothing was written
             if maybe_applied:
-                raise Unknown(f"the write was lost from sight key={key}", hint=_LOOK) from error
+                raise Unknown(f"the write was lost from sight key={key}: {error.message}", hint=_LOOK) from error
             raise
         current = _read_back(store, key, failure, maybe_applied)
         if current is not None and current.body == body:
@@ -139,10 +139,10 @@ def _read_back(store: Store, key: str, failure: PreconditionFailed | Unknown, ma
         return store.get(key)
     except NotFound:
         return None
-    except Unavailable as error:
+    except (Unavailable, Invalid) as error:  # Invalid: credentials that ended meanwhile, or may not read
         # Also after a failed precondition: that answer may be the echo of this client's own success.
         raise Unknown(
-            f"the write could not be looked up key={key} after={failure.kind} maybe_applied={maybe_applied}", hint=_LOOK
+            f"the write could not be looked up key={key} after={failure.kind} maybe_applied={maybe_applied}: {error.message}", hint=_LOOK
         ) from error
 
 

@@ -106,7 +106,7 @@ def _find_credentials(config: dict[str, Any], options: Mapping[str, object], clo
         session = boto3.Session(profile_name=str(profile) if profile else None)
     except Exception as error:
         raise Invalid(f"the AWS profile cannot be used profile={profile}", hint=str(error)) from error
-    if session.region_name:
+    if session.region_name and not os.environ.get("AWS_REGION"):  # which boto3 does not read, and which goes before a profile's
         config.setdefault("region", session.region_name)
     config["credential_provider"] = _provider(session, clock)
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from chromalith.clock import Clock
 from chromalith.coord.collections import Collections
-from chromalith.errors import Invalid, Unavailable, Unknown
+from chromalith.errors import Invalid, NotFound, Unavailable, Unknown
 from chromalith.model import layout
 from chromalith.model.delta import VOID, encode_delta
 from chromalith.model.ids import (
@@ -187,10 +187,10 @@ class DeltaWriter:
                 self._put(key, body, named=call_id is not None)
             finally:
                 alive_error = alive.exception()
-            if isinstance(alive_error, Unavailable):  # the delta is there, but it was not seen that the collection is
-                raise _cannot_tell(key) from alive_error
-            if alive_error is not None:
+            if isinstance(alive_error, NotFound):  # whatever is in it now goes with it
                 raise alive_error
+            if alive_error is not None:  # the delta is there, but it was not seen that the collection is
+                raise _cannot_tell(key, alive_error) from alive_error
         else:
             self._collections.check_alive(cid)
             self._put(key, body, named=call_id is not None)
@@ -230,7 +230,7 @@ class DeltaWriter:
             if named:
                 # A void delta would carry the same (writer, counter) as the retry that the call_id invites, and come first in
                 # the order: the retry would be taken for its duplicate. And it is not needed: repeating is safe.
-                raise _cannot_tell(key) from error
+                raise _cannot_tell(key, error) from error
             self._give_up(key, body, error)
 
     def _give_up(self, key: str, body: bytes, cause: Exception) -> None:
@@ -240,9 +240,9 @@ class DeltaWriter:
         except Overtaken as error:
             if error.current is not None and error.current.body == body:
                 return  # it had landed: the call happened
-            raise _cannot_tell(key) from cause
-        except (Unknown, Unavailable):
-            raise _cannot_tell(key) from cause
+            raise _cannot_tell(key, cause) from cause
+        except (Unknown, Unavailable, Invalid):  # Invalid: credentials that ended meanwhile
+            raise _cannot_tell(key, cause) from cause
         raise Unavailable("the store failed; the call did not happen", hint="try again") from cause
 
     def close(self) -> None:
@@ -250,8 +250,8 @@ class DeltaWriter:
         self._beside.shutdown(wait=False)
 
 
-def _cannot_tell(key: str) -> Unknown:
+def _cannot_tell(key: str, cause: BaseException) -> Unknown:
     return Unknown(
-        f"the store failed, and it can't be told whether the call happened key={key}",
+        f"it can't be told whether the call happened key={key}: {getattr(cause, 'message', cause)}",
         hint="give the call a call_id: then it can be repeated until it is answered, and counts once",
     )

@@ -12,9 +12,8 @@ from tests.unit.cli.commands import EMBEDDINGS, Shell
 from chromalith import Reader, Writer
 from chromalith.cli import compaction
 from chromalith.cli.app import run
-from chromalith.cli.compaction import described
 from chromalith.cli.output import duration, shown, size
-from chromalith.compaction.compactor import Outcome
+from chromalith.compaction.outcome import Outcome, as_json
 from chromalith.model.ids import CollectionId
 
 
@@ -259,6 +258,6 @@ def test_texts_for_a_person() -> None:
 def test_what_must_settle_first_is_said_to_wait() -> None:
     """On S3 a delta is folded only when its timestamp is two seconds old: until then "already_compacted" would be untrue."""
     cid = CollectionId("00000000-0000-4000-8000-000000000001")
-    assert described(Outcome(cid, waiting=2), {cid: "words"})["result"] == "waiting"
-    assert described(Outcome(cid), {cid: "words"})["result"] == "already_compacted"
-    assert described(Outcome(cid, published=[3], waiting=2), {cid: "words"})["result"] == "compacted"
+    assert as_json(Outcome(cid, waiting=2), "words")["result"] == "waiting"
+    assert as_json(Outcome(cid), "words")["result"] == "already_compacted"
+    assert as_json(Outcome(cid, published=[3], waiting=2), "words")["result"] == "compacted"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from chromalith.compaction import pace
+from chromalith.model.delta import OPERATIONS_MAX, ROWS_MAX
 from chromalith.model.ids import DeltaId
 from chromalith.model.order import Listed
 
@@ -19,7 +18,6 @@ def test_without_a_limit_everything_fits() -> None:
     """As on a machine of one's own."""
     deltas = listed(10_000, 2**20)
     assert pace.that_fit(deltas, pace.forever()) == deltas
-    assert math.isinf(pace.rows_that_fit(pace.forever(), 384, 10_000))
 
 
 @pytest.mark.parametrize("size", [1_000, 1_000_000])
@@ -37,21 +35,29 @@ def test_the_largest_delta_fits_into_a_minute() -> None:
     """64 MiB, 10,000 rows of 1,536 dimensions, with the index that they get: else a function of a minute would never get past it."""
     (largest,) = pace.that_fit(listed(1, 64 * 2**20), 60.0 - 3.0)
     assert largest.size == 64 * 2**20
-    assert pace.rows_that_fit(60.0 - 3.0, 1536, 10_000) >= 10_000
+    assert pace.fold_s(10_000, 0, 1536, 10_000) <= 60.0 - 3.0
+
+
+def test_the_largest_calls_fit_into_a_lambda() -> None:
+    """Whatever one call may be: a delta can't be passed over, so one that never fits would stop all that come after it."""
+    limit_s = 900.0 - 3.0 - 64 * 2**20 / pace.BYTES_PER_S
+    assert pace.fold_s(OPERATIONS_MAX, 0, 8 * 1536, 10_000) <= limit_s
+    assert pace.fold_s(0, ROWS_MAX, 1536, 10_000) <= limit_s
+
+
+def test_deletes_build_no_index() -> None:
+    """However many there are, they are only looked up."""
+    assert pace.fold_s(0, 200_000, 1536, 10_000) < pace.fold_s(0, 200_001, 1536, 10_000) < pace.fold_s(20_000, 0, 1536, 10_000)
 
 
 @pytest.mark.parametrize("dimension", [None, 64, 384, 1536, 3072])
 def test_rows_with_an_index_take_longer_than_rows_without(dimension: int | None) -> None:
-    """From the threshold on the index is counted; below it, no more rows are taken than stay below it."""
+    """From the threshold on the index is counted, of all rows; and more rows never take less."""
     threshold = 10_000
-    left = [pace.START_S + seconds for seconds in range(200)]
-    rows = [pace.rows_that_fit(seconds, dimension, threshold) for seconds in left]
-    assert rows == sorted(rows)
-    for seconds, count in zip(left, rows, strict=True):
-        cost_s = pace.START_S + count / pace.ROWS_PER_S + (pace.index_s(int(count), dimension) if count >= threshold else 0)
-        assert cost_s <= seconds + 1e-6
-    assert any(count >= threshold for count in rows)
-    assert any(0 < count < threshold for count in rows)
+    seconds = [pace.fold_s(rows, 0, dimension, threshold) for rows in range(0, 30_000, 500)]
+    assert seconds == sorted(seconds)
+    step = pace.fold_s(threshold, 0, dimension, threshold) - pace.fold_s(threshold - 1, 0, dimension, threshold)
+    assert step == pytest.approx(pace.index_s(threshold, dimension) + 1 / pace.ROWS_PER_S)
 
 
 def test_a_wider_vector_takes_longer() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.lambdas.invocations import forget_what_is_warm
+
+from chromalith.lambdas import runtime
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +29,13 @@ def store_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     forget_what_is_warm()
     yield url
     forget_what_is_warm()
+
+
+@pytest.fixture
+def log() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """The handlers' log, by line, as CloudWatch gets it."""
+    handler = runtime._logger.registered_handler
+    stream = io.StringIO()
+    before = handler.setStream(stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    handler.setStream(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -115,7 +116,7 @@ def test_a_fold_shrinks_to_what_fits(store_url: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(pace, "ROWS_PER_S", 1)
     for number, ids in enumerate((("a", "b"), ("c",), ("a", "b", "c"))):
         produce(*ids, number=number)
-    (told,) = handler({"source": "manual"}, Context(left_s=pace.START_S + 3.0 + 2.5))["collections"]
+    (told,) = handler({"source": "manual"}, Context(left_s=pace.START_S + 3.0 + 4.5))["collections"]
     assert (told["deltas_folded"], told["deltas_waiting"], told["out_of_time"]) == (2, 1, True)
     assert versions(store_url)["words"][1] == 3
     (told,) = handler({"source": "manual"}, Context())["collections"]
@@ -171,8 +172,10 @@ def test_the_deadline_of_an_earlier_invocation_is_forgotten(store_url: str) -> N
     assert handler({"source": "manual"}, Context(left_s=60.0))["deltas_folded"] == 1
 
 
-def test_merges_that_do_not_fit_are_left(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight small segments wait for a merge: without time for it there are eight, and the answer says so; with time, one."""
+def test_merges_that_do_not_fit_are_left(
+    store_url: str, monkeypatch: pytest.MonkeyPatch, log: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """Eight small segments wait for a merge: without time for it there are eight, and answer and log say so; with time, one."""
     monkeypatch.setattr(pace, "MERGE_ROWS_PER_S", 0.1)
     with Writer(store_url, queue_url="") as writer:
         writer.create("words")
@@ -183,6 +186,7 @@ def test_merges_that_do_not_fit_are_left(store_url: str, monkeypatch: pytest.Mon
     (told,) = answer["collections"]
     assert (told["segments_merged"], told["merges_left"], told["out_of_time"]) == (0, True, False)
     assert segments(store_url) == 8
+    assert [line["collection"] for line in log() if line["message"].startswith("merges are left")] == ["words"]
     monkeypatch.undo()
     monkeypatch.setenv("CHROMADB_BUCKET", store_url)
     (told,) = handler({"source": "manual"}, Context())["collections"]

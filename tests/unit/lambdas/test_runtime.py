@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +33,6 @@ def counting(store_url: str, monkeypatch: pytest.MonkeyPatch) -> CountingStore:
     counting = CountingStore(open_store(store_url))
     monkeypatch.setattr("chromalith.wiring.open_store", lambda *args, **options: counting)
     return counting
-
-
-@pytest.fixture
-def log() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """The handlers' log, by line, as CloudWatch gets it."""
-    handler = runtime._logger.registered_handler
-    stream = io.StringIO()
-    before = handler.setStream(stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    handler.setStream(before)
 
 
 def test_a_warm_query_makes_the_requests_of_a_query(counting: CountingStore) -> None:

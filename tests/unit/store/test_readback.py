@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from chromalith.clock import ManualClock
-from chromalith.errors import Unavailable, Unknown
+from chromalith.errors import Invalid, Unavailable, Unknown
 from chromalith.store.memory import MemoryStore
-from chromalith.store.port import Absent, Condition, ETag, Matches, Object, PreconditionFailed
+from chromalith.store.port import Absent, Condition, ETag, Matches, Object, PreconditionFailed, Store
 from chromalith.store.readback import READBACK_POLICY, Overtaken, put_resolved
 from chromalith.store.wrappers import DelegatingStore
 from chromalith.testing.faulty import Choose, Fault, FaultyStore, at_calls, at_random, at_verb
@@ -110,6 +110,33 @@ def test_a_write_that_cannot_be_looked_up_is_unknown(create: bool) -> None:
     with pytest.raises(Unknown):
         put_resolved(store, "key", b"mine", condition, clock)
     assert inner.get("key").body == b"mine"
+
+
+class Expiring(DelegatingStore):
+    """Credentials that end after the first put, whose reply is lost."""
+
+    def __init__(self, inner: Store, *, reads: bool) -> None:
+        super().__init__(inner)
+        self._reads, self._ended = reads, False
+
+    def put(self, key: str, body: bytes, condition: Condition = None) -> ETag:
+        if self._ended:
+            raise Invalid("the credentials have expired")
+        self._ended = True
+        raise Unknown("no answer")
+
+    def get(self, key: str) -> Object:
+        if not self._reads:
+            raise Invalid("the credentials have expired")
+        return self.inner.get(key)
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_refusal_after_a_lost_reply_is_unknown(reads: bool) -> None:
+    """"Nothing was written" is what ``Invalid`` says: of a write that may still land it would be wrong."""
+    clock = ManualClock()
+    with pytest.raises(Unknown):
+        put_resolved(Expiring(MemoryStore(clock), reads=reads), "key", b"mine", Absent(), clock)
 
 
 def test_a_failed_precondition_that_cannot_be_looked_up_is_unknown() -> None:

@@ -10,6 +10,8 @@ import pytest
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.errors import Invalid
 from chromalith.store.port import Store
+from chromalith.store.remote import RemoteStore
+from chromalith.store.remote_open import open_remote
 from chromalith.store.url import canonical_url, open_store, parse_url
 
 
@@ -131,6 +133,22 @@ def test_a_missing_profile_is_refused_when_opening() -> None:
     pytest.importorskip("boto3")
     with pytest.raises(Invalid, match="profile=no-such-profile"):
         open_store("s3://b", storage_options={"profile": "no-such-profile"})
+
+
+@pytest.mark.parametrize(
+    ("environment", "region"),
+    [({}, "sa-east-1"), ({"AWS_DEFAULT_REGION": "eu-west-1"}, "eu-west-1"), ({"AWS_REGION": "eu-central-1"}, "eu-central-1")],
+)
+def test_the_environments_region_goes_before_a_profiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], region: str
+) -> None:
+    """What the hint of a wrong region says to set works for who logs in by a profile, too."""
+    (tmp_path / "config").write_text("[profile work]\nregion = sa-east-1\naws_access_key_id = k\naws_secret_access_key = s\n")
+    for name, value in {"AWS_CONFIG_FILE": str(tmp_path / "config"), **environment}.items():
+        monkeypatch.setenv(name, value)
+    store = open_remote("s3", "b", {"profile": "work"}, "s3://b")
+    assert isinstance(store, RemoteStore)
+    assert store._client.config["region"] == region
 
 
 def test_parsing_keeps_bucket_prefix_and_options_apart() -> None:
