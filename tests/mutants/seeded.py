@@ -144,8 +144,8 @@ MUTANTS = (
     Mutant(
         "a fold that takes all the time that it is expected to need",
         "compaction/fold_job.py",
-        "share = SHARE if deltas or quarantined else 1.0",
-        "share = 1.0",
+        "> may_take_s(left_s, several=several)",
+        "> left_s",
         ("story/test_22_fold_in_time.py::test_a_fold_of_several_deltas_has_time_to_spare",),
     ),
     Mutant(

@@ -81,6 +81,16 @@ def test_a_fold_of_several_deltas_has_time_to_spare(monkeypatch: pytest.MonkeyPa
         assert (outcome.folded, outcome.published, outcome.out_of_time) == (5, [1, 2, 3, 4], False)
 
 
+def test_small_deltas_are_one_fold_however_short_the_time() -> None:
+    """What each fold costs however small it is comes before the share: else a function of ten seconds would publish a version a delta."""
+    with World() as world:
+        for value in range(3):
+            world.upsert(f"r{value}", value)
+        collections = Collections(world.store, world.catalog)
+        outcome = Compactor(world.store, collections, world.clock, world.settings, time_left=lambda: 6.0).run_once(world.cid)
+        assert (outcome.folded, outcome.published) == (3, [1])
+
+
 def test_one_delta_that_does_not_fit_keeps_nothing_from_being_swept(monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for somebody with more time, and all behind it do; what was folded before goes all the same."""
     monkeypatch.setattr(pace, "ROWS_PER_S", 1)

@@ -25,7 +25,7 @@ from chromalith.compaction.bucket_sidecar import buckets_of, write_buckets
 from chromalith.compaction.folded_writer import FoldedWriter
 from chromalith.compaction.lookup import SegmentLookup
 from chromalith.compaction.next_version import child_of
-from chromalith.compaction.pace import SHARE, OutOfTime, TimeLeft, fold_s, forever
+from chromalith.compaction.pace import OutOfTime, TimeLeft, fold_s, forever, may_take_s
 from chromalith.compaction.segment_reader import read_deletes
 from chromalith.compaction.segment_writer import SegmentWriter
 from chromalith.coord.folded_parts import Folded
@@ -125,9 +125,9 @@ class FoldJob:
             if found.operations is not None:
                 gone = found.operations.ops.count(Op.DELETE)
                 writes, deletes = writes + len(found.operations) - gone, deletes + gone
-            share = SHARE if deltas or quarantined else 1.0
-            if fold_s(writes, deletes, dimension, self.writer.index_threshold) > share * left_s:
-                if not deltas and not quarantined:
+            several = bool(deltas or quarantined)
+            if fold_s(writes, deletes, dimension, self.writer.index_threshold) > may_take_s(left_s, several=several):
+                if not several:
                     raise OutOfTime
                 break
             deltas.append(found)

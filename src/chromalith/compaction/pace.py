@@ -77,6 +77,14 @@ def fold_s(writes: int, deletes: int, dimension: int | None, index_threshold: in
     return START_S + writes / ROWS_PER_S + deletes / DELETES_PER_S + index
 
 
+def may_take_s(left_s: float, *, several: bool) -> float:
+    """How long a fold may take by its estimate: one delta all the time that is left, several a share of what is left after the start.
+
+    The start is charged whole: small deltas in a short function belong into one version, and not into one each.
+    """
+    return START_S + SHARE * max(0.0, left_s - START_S) if several else left_s
+
+
 def merge_s(segments: Sequence[Segment], dimension: int | None, index_threshold: int) -> float:
     """How long rewriting these segments as one may take, seconds."""
     rows = sum(segment.live for segment in segments)
