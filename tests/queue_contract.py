@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import boto3
 import pytest
+from tests.servers import ACCESS_KEY, SECRET_KEY, Server
 
 from chromalith.aws.queue import Queue
 from chromalith.clock import SYSTEM_CLOCK
@@ -24,6 +26,19 @@ SOON_S = 20.0
 def hints(count: int) -> list[Hint]:
     cid = CollectionId("00000000-0000-4000-8000-000000000000")
     return [Hint(cid, DeltaId(at, "a" * 32, at, "b" * 16), at, 100 + at) for at in range(count)]
+
+
+def named_by_the_environment(moto: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A client of moto's SQS, which the environment names too: the body of a fixture."""
+    environment = {
+        "AWS_ENDPOINT_URL_SQS": moto.endpoint, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+    }  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("sqs", endpoint_url=moto.endpoint, region_name="us-east-1")
+    yield client
+    client.close()
 
 
 def new_queue(sqs: Any, **attributes: str) -> Queue:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -15,6 +15,7 @@ from chromalith.coord.lease_table import LEASE_S_MAX
 from chromalith.errors import ChromalithError, Conflict, Corrupt, Invalid, LeaseHeld, NotFound, Unknown
 from chromalith.model.ids import CollectionId
 from chromalith.observe.hooks import Observer
+from chromalith.session import Session
 from chromalith.settings import Settings
 from chromalith.wiring import DEFAULT_DATABASE, DEFAULT_TENANT, StorageOptions, open_session
 
@@ -54,9 +55,7 @@ def compact(
     configured = Settings()
     settings = settings or CompactionSettings(index_threshold=configured.index_threshold)
     settings = replace(settings, lease=False) if ignore_lease else settings
-    stock = configured.stock_snapshot
-    if stock and importlib.util.find_spec("chromadb") is None:  # said before anything is compacted
-        raise Invalid("stock snapshots need chromadb", hint="pip install 'chromalith[chroma]', or unset CHROMALITH_STOCK_SNAPSHOT")
+    check_stock(configured, hint="pip install 'chromalith[chroma]', or unset CHROMALITH_STOCK_SNAPSHOT")
     with open_session(
         url, storage_options=storage_options, clock=clock, lease_table=lease_table, queue_url="", observe=observe
     ) as session:
@@ -69,13 +68,24 @@ def compact(
         else:
             cid = session.catalog.lookup(tenant, database, collection).collection.id
             outcomes = [_one(compactor, cid, collection, patient=sightings is None)]
-        if stock:
-            from chromalith.chroma.stock_snapshot import publish_stock_snapshots  # chromadb takes a second to import
-
-            publish_stock_snapshots(session, tenant, database, [each.collection for each in outcomes if each.published])
+        publish_stock(configured, session, tenant, database, outcomes)
     if failures:
         raise failures[0]
     return outcomes
+
+
+def check_stock(settings: Settings, *, hint: str) -> None:
+    """Raise ``Invalid`` if stock snapshots are wanted and can't be made: to be called before anything is compacted."""
+    if settings.stock_snapshot and importlib.util.find_spec("chromadb") is None:
+        raise Invalid("stock snapshots need chromadb", hint=hint)
+
+
+def publish_stock(settings: Settings, session: Session, tenant: str, database: str, outcomes: Sequence[Outcome]) -> None:
+    """Stock snapshots of the new versions of a database's collections, if the settings ask for them."""
+    if settings.stock_snapshot:
+        from chromalith.chroma.stock_snapshot import publish_stock_snapshots  # chromadb takes a second to import
+
+        publish_stock_snapshots(session, tenant, database, [each.collection for each in outcomes if each.published])
 
 
 def _one(compactor: Compactor, cid: CollectionId, name: str, *, patient: bool) -> Outcome:

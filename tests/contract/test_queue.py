@@ -7,11 +7,10 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
 from botocore.stub import Stubber
-from tests.queue_contract import QueueContract, hints, new_queue
-from tests.servers import ACCESS_KEY, SECRET_KEY, Server
+from tests.queue_contract import QueueContract, hints, named_by_the_environment, new_queue
+from tests.servers import Server
 
 import chromalith
 from chromalith.aws.queue import SEND_READ_S, WAIT_S_MAX, Queue, Redrive, queue_named
@@ -23,15 +22,7 @@ REAL = "https://sqs.eu-central-1.amazonaws.com/123456789012/chromadb-delta-queue
 @pytest.fixture
 def sqs(moto: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A client of moto's SQS, which the environment names too."""
-    environment = {
-        "AWS_ENDPOINT_URL_SQS": moto.endpoint, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
-    }  # fmt: skip
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    client = boto3.client("sqs", endpoint_url=moto.endpoint, region_name="us-east-1")
-    yield client
-    client.close()
+    yield from named_by_the_environment(moto, monkeypatch)
 
 
 class TestOnMoto(QueueContract):

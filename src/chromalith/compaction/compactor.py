@@ -72,8 +72,6 @@ __all__ = [
 
 SWEPT_AT_ONCE = 160
 """Deletes between two looks at the time: 16 side by side, a second where each takes 100 ms."""
-
-
 AFTER_FOLDS = 0.25
 """Of a run's time, what folds after its first leave for the sweep and for merges: else a backlog of hours would have none of them."""
 

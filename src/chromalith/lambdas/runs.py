@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chromalith import compacting
 from chromalith.compaction.compactor import CompactionSettings, Compactor
 from chromalith.compaction.outcome import Outcome, as_json
 from chromalith.coord.lease_table import LEASE_S_MAX
-from chromalith.errors import ChromalithError, Invalid, NotFound, Unavailable
+from chromalith.errors import ChromalithError, NotFound, Unavailable
 from chromalith.lambdas.answers import again, described
 from chromalith.lambdas.runtime import Invocation
 from chromalith.model.ids import CollectionId
@@ -65,8 +65,7 @@ def begun_anywhere(run: Invocation, cids: list[CollectionId]) -> list[Collection
 def compactor_of(run: Invocation) -> Compactor:
     """A compactor for this invocation: its deadline is, and what was seen of other holders is kept."""
     settings = run.kept.settings
-    if settings.stock_snapshot and importlib.util.find_spec("chromadb") is None:  # said before anything is compacted
-        raise Invalid("stock snapshots need chromadb", hint="deploy the image, or unset CHROMALITH_STOCK_SNAPSHOT")
+    compacting.check_stock(settings, hint="deploy the image, or unset CHROMALITH_STOCK_SNAPSHOT")
     return run.kept.store.session.compactor(
         CompactionSettings(index_threshold=settings.index_threshold), sightings=run.kept.sightings, time_left=run.time_left
     )
@@ -74,11 +73,7 @@ def compactor_of(run: Invocation) -> Compactor:
 
 def publish_stock(run: Invocation, tenant: str, database: str, outcomes: Sequence[Outcome]) -> None:
     """Stock snapshots of the new versions, where the environment asks for them."""
-    if run.kept.settings.stock_snapshot:
-        from chromalith.chroma.stock_snapshot import publish_stock_snapshots  # chromadb takes a second to import
-
-        published = [outcome.collection for outcome in outcomes if outcome.published]
-        publish_stock_snapshots(run.kept.store.session, tenant, database, published)
+    compacting.publish_stock(run.kept.settings, run.kept.store.session, tenant, database, outcomes)
 
 
 def told_of(

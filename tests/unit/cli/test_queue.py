@@ -12,11 +12,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
 from tests.docs.shapes import SECTIONS, documented, same, shape
-from tests.queue_contract import bounced, hints, new_queue, with_dead_letters
-from tests.servers import ACCESS_KEY, SECRET_KEY, Server
+from tests.queue_contract import bounced, hints, named_by_the_environment, new_queue, with_dead_letters
+from tests.servers import Server
 from tests.unit.cli.commands import EMBEDDINGS, Shell
 
 from chromalith import Writer
@@ -27,15 +26,7 @@ from chromalith.cli import queue_worker
 @pytest.fixture
 def sqs(store: str, moto: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """moto's SQS, which the environment names too (after ``store`` took the machine's settings out of it)."""
-    environment = {
-        "AWS_ENDPOINT_URL_SQS": moto.endpoint, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
-    }  # fmt: skip
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    client = boto3.client("sqs", endpoint_url=moto.endpoint, region_name="us-east-1")
-    yield client
-    client.close()
+    yield from named_by_the_environment(moto, monkeypatch)
 
 
 @pytest.fixture
