@@ -21,7 +21,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 
 .DEFAULT_GOAL := help
 # `make test` takes the short form of Chroma's suite; the long one takes half an hour.
-.PHONY: help demo test test-python test-chroma test-chroma-short test-aws test-dynamodb lambda scale load chaos simulate fuzz lint types format bench docs lock env env-chroma env-aws clean
+.PHONY: help demo test test-python test-chroma test-chroma-short test-aws test-dynamodb lambda scale load chaos migrate-live simulate fuzz lint types format bench docs lock env env-chroma env-aws clean
 
 help:  ## list the targets (this is the default)
 	@echo 'usage: make TARGET'
@@ -62,6 +62,9 @@ chaos: env  ## processes killed 300 times and the server 10 times, on a real S3 
 
 scale: env  ## sixteen writer processes on a real S3 server, at full size: two minutes
 	$(VENV)/python -m pytest -s -m slow tests/scale/test_many_writers.py
+
+migrate-live: env  ## live migrations of many processes, killed and interrupted in every phase: half an hour
+	$(VENV)/python -m pytest -s -m slow tests/migrate/live
 
 simulate: env  ## whole histories with faults, from fresh seeds, until stopped; SIMULATE_ARGS="--minutes 10"
 	$(VENV)/python -m chromalith.testing.simulator $(SIMULATE_ARGS)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.servers import any_store, moto, moto_store, seaweed, seaweed_store
+from tests.servers import any_store, chroma_server, moto, moto_store, own_chroma_server, seaweed, seaweed_store
 
-__all__ = ["any_store", "moto", "moto_store", "seaweed", "seaweed_store"]
+__all__ = ["any_store", "chroma_server", "moto", "moto_store", "own_chroma_server", "seaweed", "seaweed_store"]

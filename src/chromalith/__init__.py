@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         query_chromadb_snapshot,
         query_snapshot_count,
     )
+    from chromalith.migrate.client.open import MigratingClient
+    from chromalith.migrate.sticky import sticky
     from chromalith.observe.emf import EmfObserver
     from chromalith.observe.otel import OtelObserver
     from chromalith.read.reader import ReadLevel
@@ -43,6 +45,8 @@ __version__ = version("chromalith")
 
 __all__ = [
     "Client",
+    "MigratingClient",
+    "sticky",
     "Writer",
     "Reader",
     "compact",
@@ -79,6 +83,8 @@ __all__ = [
 _ON_USE = {
     "Client": "chromalith.client.client",
     "CompactionSettings": "chromalith.compaction.compactor",
+    "MigratingClient": "chromalith.migrate.client.open",
+    "sticky": "chromalith.migrate.sticky",
     "EmfObserver": "chromalith.observe.emf",
     "OtelObserver": "chromalith.observe.otel",
     "Outcome": "chromalith.compaction.compactor",

@@ -103,5 +103,11 @@ class ManualClock:
 
 SYSTEM_CLOCK = SystemClock()
 
+
+def thread_cpu_s() -> float:
+    """Processor time that the calling thread has used, in seconds: what a thread in the background may be bounded by."""
+    return time.thread_time()
+
+
 Chance = random.Random
 """Chance that a seed decides, for tests and simulations: the same seed gives the same draws, in every process."""

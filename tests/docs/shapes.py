@@ -13,7 +13,18 @@ SECTIONS = {
     match[1]: match[2]
     for match in re.finditer(r"^## `chromalith ([a-z ]+)`\n(.*?)(?=^## |\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
 }
-FREE = {"metadata", "configuration", "checks", "timings_s", "where", "workload", "deployment"}
+FREE = {
+    "metadata",
+    "configuration",
+    "checks",
+    "timings_s",
+    "where",
+    "workload",
+    "deployment",
+    "saw",
+    "backfill",
+    "verify",
+}
 """Fields whose keys are the user's, or are tested elsewhere."""
 
 

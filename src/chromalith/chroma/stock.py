@@ -24,6 +24,7 @@ from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
 from chromadb.errors import ChromaError, NotFoundError
 from chromadb.types import Collection as CollectionModel
 
+from chromalith.chroma.definitions import definition_of
 from chromalith.errors import Corrupt, Invalid, NotFound, Unavailable
 from chromalith.transfer.port import Batch, Definition, Sums
 
@@ -101,7 +102,7 @@ class ChromaSource:
 
     @property
     def definition(self) -> Definition:
-        return Definition(self._model.configuration_json, self._model.serialized_schema, self._model.metadata or None)
+        return definition_of(self._model)
 
     @property
     def version(self) -> int | None:

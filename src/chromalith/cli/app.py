@@ -23,6 +23,7 @@ from chromalith.cli import (
     demo,
     doctor,
     lock,
+    migrate,
     queue,
     records,
     snapshots,
@@ -62,7 +63,7 @@ def _root(
 
 accept_shared(app, _root)
 for part in (
-    demo, transfer, collections, records, compaction, snapshots, deltas, sweep, lock, queue, aws, verify, doctor, cost, configuration,
+    demo, transfer, migrate, collections, records, compaction, snapshots, deltas, sweep, lock, queue, aws, verify, doctor, cost, configuration,
 ):  # fmt: skip
     part.declare(app)
 

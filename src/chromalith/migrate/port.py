@@ -16,15 +16,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from chromalith.model.buckets import Buckets
 from chromalith.transfer.port import Batch, Definition
+from chromalith.transfer.sides import Limits, SideKind, WriteOp
 
-WriteOp = Literal["add", "update", "upsert"]
+__all__ = ["Limits", "Role", "Side", "SideCollection", "SideKind", "Sides", "WriteOp"]
 
 
 class Role(StrEnum):
@@ -39,33 +40,6 @@ class Role(StrEnum):
         return Role.TARGET if self is Role.SOURCE else Role.SOURCE
 
 
-class SideKind(StrEnum):
-    """What a side is."""
-
-    DIRECTORY = "chroma-directory"
-    SERVER = "chroma-server"
-    CLOUD = "chroma-cloud"
-    CHROMALITH = "chromalith"
-    CLIENT = "client"  # a chromadb client that the caller opened; it can't be opened again from its name
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The most that a side takes at once.
-
-    Attributes:
-        records_per_write, records_per_read: of one request.
-        writes_at_once: concurrent requests worth making; 1 for a Chroma directory, which has one writer.
-        metadata_key_bytes, document_bytes: ``None``: no limit.
-    """
-
-    records_per_write: int
-    records_per_read: int
-    writes_at_once: int = 1
-    metadata_key_bytes: int | None = None
-    document_bytes: int | None = None
-
-
 class SideCollection(Protocol):
     """One collection of a side. Safe to share between threads."""
 
@@ -74,6 +48,11 @@ class SideCollection(Protocol):
 
     @property
     def definition(self) -> Definition: ...
+
+    @property
+    def dimension(self) -> int | None:
+        """The length of its embeddings; ``None``: not fixed yet, because it never held a record."""
+        ...
 
     def count(self) -> int:
         """How many records. Raises ``NotFound`` (the collection is gone), ``Unavailable``, as all verbs below."""

@@ -97,6 +97,7 @@ class State:
         backfill, verify: summaries of the last run of each, as their owners write them (``{}``: none yet).
         paused: a person asked the backfill to wait.
         throttle: settings of the backfill that can change while it runs.
+        shadow_since: the epoch at which shadow reads began to be counted anew (``chromalith migrate shadow --clear``).
     """
 
     name: str
@@ -111,6 +112,7 @@ class State:
     throttle: Mapping[str, Any] = field(default_factory=dict)
     backfill: Mapping[str, Any] = field(default_factory=dict)
     verify: Mapping[str, Any] = field(default_factory=dict)
+    shadow_since: int = 0
     timing: Timing = Timing()
     history: tuple[Change, ...] = ()
     history_dropped: int = 0
@@ -168,6 +170,7 @@ class State:
                 throttle=dict(value["throttle"]),
                 backfill=dict(value["backfill"]),
                 verify=dict(value["verify"]),
+                shadow_since=int(value["shadow_since"]),
                 timing=Timing(**{name: float(part) for name, part in value["timing"].items()}),
                 history=tuple(Change(**change) for change in value["history"]),
                 history_dropped=int(value["history_dropped"]),

@@ -1,0 +1,188 @@
+"""Opening stock Chroma as a side of a migration: a directory, a server, Chroma Cloud.
+
+A server is talked to by an engine of our own, never by one that Chroma shares in the process: its connections, time limits and end
+are then nobody else's. A directory that is written is opened by the engine that Chroma shares, because two engines on one directory
+destroy it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+from chromadb.api import ServerAPI
+from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings, System
+
+from chromalith.chroma.private_copy import DATABASE, check_directory, private_copy
+from chromalith.chroma.side import ChromaSide
+from chromalith.chroma.side_errors import side_errors
+from chromalith.chroma.stock import opened
+from chromalith.errors import Conflict, Invalid, NotFound, Unavailable
+from chromalith.transfer.sides import Limits, SideKind
+
+READ_ROWS = 2_000
+"""Ids of one read: below SQLite's limit on the values of a statement (32,766) with room."""
+CONNECT_S = 10.0
+REQUEST_S = 60.0
+"""No request may take longer: half of the age at which an entry of a migration's journal counts as abandoned."""
+SERVER_WRITES_AT_ONCE = 4
+CLOUD_HOST = "api.trychroma.com"
+CLOUD_LIMITS = Limits(
+    records_per_write=300,
+    records_per_read=300,
+    writes_at_once=8,
+    metadata_key_bytes=36,
+    document_bytes=16_384,
+    bytes_per_write=4 * 2**20,
+)
+"""Chroma Cloud's quotas as it publishes them; of its 10 concurrent requests a collection two are left to the application."""
+SERVER_BYTES = 6 * 2**20
+"""Of one write: a server takes bodies up to 40 MB, and an embedding may travel as text, five times as long."""
+
+
+def directory_side(
+    path: Path, *, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE, write: bool = True
+) -> ChromaSide:
+    """A Chroma directory.
+
+    Args:
+        path: of the directory. If it is to be written, it may also be empty, or not be there.
+        tenant, database: in it.
+        write: open it itself, alone: another process that asks so is refused (one that is stock Chroma can't be kept out). Otherwise
+            through a private copy of what opening would change; ``close`` then raises ``Conflict`` if it was written meanwhile.
+
+    Raises ``Invalid`` (no Chroma directory), ``Conflict`` (somebody has it), ``NotFound`` (no such database).
+    """
+    path = path.resolve()
+    with ExitStack() as stack:
+        if write:
+            _make(path)
+            stack.callback(_lock(path))
+            server = stack.enter_context(opened(path))
+        else:
+            server = stack.enter_context(opened(stack.enter_context(private_copy(path))))
+        place = f"chroma:{path}"
+        limits = Limits(records_per_write=_batch_max(server, place), records_per_read=READ_ROWS, writes_at_once=1)
+        _check_database(server, place, tenant, database)
+        return ChromaSide(server, SideKind.DIRECTORY, place, limits, tenant, database, stack.pop_all().close)
+
+
+def server_side(
+    host: str,
+    port: int,
+    *,
+    ssl: bool = False,
+    path: str = "",
+    headers: Mapping[str, str] | None = None,
+    tenant: str = DEFAULT_TENANT,
+    database: str = DEFAULT_DATABASE,
+    request_s: float = REQUEST_S,
+) -> ChromaSide:
+    """A Chroma server. ``headers`` carry its token; ``path`` is where a proxy has put it.
+
+    Raises ``Unavailable`` (nobody answers), ``Invalid`` (denied), ``NotFound`` (no such database)."""
+    place = f"{'https' if ssl else 'http'}://{host}:{port}{path}"
+    settings = Settings(
+        chroma_api_impl="chromadb.api.fastapi.FastAPI",
+        chroma_server_host=place if path else host,
+        chroma_server_http_port=port,
+        chroma_server_ssl_enabled=ssl,
+        chroma_server_headers=dict(headers or {}),
+        anonymized_telemetry=False,
+    )
+    return _remote(settings, SideKind.SERVER, place, tenant, database, request_s)
+
+
+def cloud_side(tenant: str, database: str, *, api_key: str, host: str = CLOUD_HOST) -> ChromaSide:
+    """A database of Chroma Cloud. Never tried against the service itself: see ``docs/migrate.md``.
+
+    Raises as :func:`server_side`."""
+    settings = Settings(
+        chroma_api_impl="chromadb.api.fastapi.FastAPI",
+        chroma_server_host=host,
+        chroma_server_http_port=443,
+        chroma_server_ssl_enabled=True,
+        chroma_server_headers={"x-chroma-token": api_key},
+        anonymized_telemetry=False,
+    )
+    return _remote(settings, SideKind.CLOUD, f"cloud://{tenant}/{database}", tenant, database, REQUEST_S)
+
+
+def _remote(settings: Settings, kind: SideKind, place: str, tenant: str, database: str, request_s: float) -> ChromaSide:
+    system = System(settings)
+    with side_errors(place, "connect", writes=False):
+        server: Any = system.instance(cast(Any, ServerAPI))
+        system.start()
+
+    def close() -> None:
+        system.stop()
+        server._session.close()  # 1.5.9 leaves its sockets to the garbage collector
+
+    with ExitStack() as stack:
+        stack.callback(close)
+        server._session.timeout = httpx.Timeout(request_s, connect=CONNECT_S)  # stock waits forever
+        if kind is SideKind.CLOUD:
+            limits = CLOUD_LIMITS
+        else:
+            limits = Limits(
+                records_per_write=_batch_max(server, place),
+                records_per_read=READ_ROWS,
+                writes_at_once=SERVER_WRITES_AT_ONCE,
+                bytes_per_write=SERVER_BYTES,
+            )
+        _check_database(server, place, tenant, database)
+        cut = kind is SideKind.CLOUD
+        return ChromaSide(server, kind, place, limits, tenant, database, stack.pop_all().close, cut_listings=cut)
+
+
+def _batch_max(server: ServerAPI, place: str) -> int:
+    with side_errors(place, "connect", writes=False):
+        return max(1, server.get_max_batch_size())
+
+
+def _check_database(server: ServerAPI, place: str, tenant: str, database: str) -> None:
+    try:
+        with side_errors(place, "find the database", writes=False):
+            server.get_database(database, tenant=tenant)
+    except NotFound as error:
+        raise NotFound(
+            f"no such database tenant={tenant!r} database={database!r} place={place}",
+            hint="create it there, or correct ?tenant=…&database=…",
+        ) from error
+
+
+def _make(path: Path) -> None:
+    """Chroma makes a directory where there is none; what is no Chroma directory must not become one."""
+    if (path / DATABASE).exists():
+        check_directory(path)
+        return
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise Invalid(f"not a Chroma directory path={path}", hint=f"name the directory that has {DATABASE} in it")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"the directory can't be made path={path}", hint=str(error)) from error
+
+
+def _lock(path: Path) -> Callable[[], None]:
+    """Take the directory for this process alone, among those who ask; returns what lets go of it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise Conflict(
+            f"another process has this Chroma directory open path={path}",
+            hint="a Chroma directory has one process; run `chroma run` over it and let all use the server",
+        ) from error
+
+    def release() -> None:
+        with suppress(OSError):
+            os.close(handle)
+
+    return release

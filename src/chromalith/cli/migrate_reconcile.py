@@ -1,0 +1,160 @@
+"""``chromalith migrate reconcile``: the ids that the journal names are made equal on both sides, once or until it is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from chromalith.cli.failures import TRY_AGAIN
+from chromalith.cli.invocation import Invocation, command
+from chromalith.cli.migrate_common import DryRunOption, NameOption, StateOption, open_place, open_sides
+from chromalith.migrate.entries import Listing
+from chromalith.migrate.journal import Journal
+from chromalith.migrate.phases import ENDED
+from chromalith.migrate.places import DEFAULT_NAME
+from chromalith.migrate.reconcile import FOLLOW_WAIT_S, ReconcileOutcome, Reconciler
+from chromalith.migrate.route import Route
+from chromalith.migrate.state import State
+from chromalith.migrate.states import States, whoami
+
+FollowOption = Annotated[
+    bool, typer.Option("--follow", help="Go on until it is stopped; of several that follow, one works.")
+]
+EveryOption = Annotated[
+    float, typer.Option("--every", min=0.1, metavar="SECONDS", help="With --follow: the time between two rounds.")
+]
+
+
+def declare(group: typer.Typer) -> None:
+    """Add ``reconcile`` to the group."""
+
+    @command(group, "reconcile")
+    def reconcile(
+        run: Invocation,
+        follow: FollowOption = False,
+        every: EveryOption = FOLLOW_WAIT_S,
+        name: NameOption = DEFAULT_NAME,
+        state: StateOption = None,
+        dry_run: DryRunOption = False,
+    ) -> None:
+        r"""Compare the records that were written lately on both sides, and repair the side that missed a write.
+
+        \b
+        Example:
+          chromalith migrate reconcile --dry-run
+          chromalith migrate reconcile --follow
+        """
+        place = open_place(run, state, name)
+        found = States(place).get()
+        journal = Journal(place, client=whoami(), timing=found.timing)
+        try:
+            if dry_run:
+                _print_plan(run, name, journal.entries())
+                return
+            if follow:
+                _follow(run, journal, every)
+                return
+            with _reconciler(run, found, journal) as reconciler:
+                outcome = reconciler.pass_once()
+        finally:
+            journal.stop()
+        _print(run, name, outcome)
+        if outcome.reasons or outcome.unreadable:
+            raise typer.Exit(TRY_AGAIN)
+
+
+def _follow(run: Invocation, journal: Journal, every_s: float) -> None:
+    """Until the migration has ended. The sides are opened anew when it changes which of them is written by tools: a Chroma directory
+    is only read while it is the authority of everything, because the application has it open."""
+    states = States(journal.place)
+    tell = _Teller(run, journal.place.name)
+    while (state := states.get()).phase not in ENDED:
+
+        def changed(state: State = state) -> bool:
+            now = states.get()
+            return now.phase in ENDED or _writes_source(now) != _writes_source(state)
+
+        with _reconciler(run, state, journal) as reconciler:
+            reconciler.follow(changed, wait_s=every_s, tell=tell)
+
+
+def _writes_source(state: State) -> bool:
+    return Route(state).writes_percent > 0
+
+
+@contextmanager
+def _reconciler(run: Invocation, state: State, journal: Journal) -> Iterator[Reconciler]:
+    sides = open_sides(run, state)
+    try:
+        yield Reconciler(journal, States(journal.place), sides)
+    finally:
+        sides.source.close()
+        sides.target.close()
+
+
+def encoded(name: str, outcome: ReconcileOutcome) -> dict[str, Any]:
+    """A pass as JSON."""
+    return {
+        "result": "held" if outcome.held_by else "reconciled",
+        "name": name,
+        "checked": outcome.checked,
+        "added": outcome.fixed.added,
+        "changed": outcome.fixed.changed,
+        "deleted": outcome.fixed.deleted,
+        "removed": outcome.removed,
+        "left": outcome.left,
+        "open": outcome.open,
+        "unreadable": list(outcome.unreadable),
+        "reasons": list(outcome.reasons),
+        "held_by": outcome.held_by,
+    }
+
+
+def _print_plan(run: Invocation, name: str, listing: Listing) -> None:
+    outcome = ReconcileOutcome(left=listing.open + listing.ended, open=listing.open, unreadable=listing.unreadable)
+    value = encoded(name, outcome) | {"result": "planned"}
+
+    def human() -> None:
+        run.output.line(
+            f"{listing.ended} calls would be compared ({listing.failed} missed a side, {listing.abandoned} by a process that died),"
+            f" {listing.open} are under way, oldest {listing.oldest_s:.0f} s"
+        )
+
+    run.output.data(value, human)
+
+
+def _print(run: Invocation, name: str, outcome: ReconcileOutcome) -> None:
+    run.output.data(encoded(name, outcome), lambda: _tell(run, outcome))
+
+
+def _tell(run: Invocation, outcome: ReconcileOutcome) -> None:
+    fixed = outcome.fixed
+    run.output.line(
+        f"{outcome.checked} records compared: {fixed.added} added, {fixed.changed} changed, {fixed.deleted} deleted;"
+        f" {outcome.removed} calls settled, {outcome.left} left, {outcome.open} of them under way"
+    )
+    for reason in outcome.reasons:
+        run.output.line(f"left: {reason}")
+    for key in outcome.unreadable:
+        run.output.line(f"can't be read, and is kept: {key}")
+
+
+class _Teller:
+    """Tells of rounds that did something, and once of what is in their way."""
+
+    def __init__(self, run: Invocation, name: str) -> None:
+        self._run = run
+        self._name = name
+        self._said: tuple[object, ...] = ()
+
+    def __call__(self, outcome: ReconcileOutcome) -> None:
+        said = (outcome.reasons, outcome.unreadable, outcome.held_by)
+        news, self._said = said != self._said and any(said), said
+        if outcome.held_by is not None:
+            if news:
+                self._run.output.say(f"{outcome.held_by} reconciles; waiting for it to end")
+        elif outcome.removed or outcome.fixed.total or news:
+            _print(self._run, self._name, outcome)

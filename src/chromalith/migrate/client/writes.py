@@ -1,0 +1,143 @@
+"""The verbs that write records, taken apart for the protocol: which ids, and how each side gets its part.
+
+The application's ``Collection`` has validated, normalised and embedded before: both sides get the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from chromadb.api import ServerAPI
+
+from chromalith.client.errors import chroma_errors
+from chromalith.errors import Invalid
+from chromalith.migrate.client.core import Core
+from chromalith.migrate.dual import Write
+from chromalith.migrate.follower import View
+from chromalith.migrate.port import Role
+from chromalith.migrate.route import Route
+
+DELETE_IDS_MAX = 2_000
+"""Ids of one delete by filter, below SQLite's limit on the values of a statement; more are several, and not atomic."""
+
+
+class WriteVerbs:
+    """Answers the writing half of Chroma's ServerAPI. Safe to share between threads.
+
+    Args:
+        core: of the client.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def write(self, op: str, uuid: UUID, ids: Sequence[str], columns: Mapping[str, Any]) -> bool:
+        """``add``, ``update`` or ``upsert``. ``columns``: the rest of a record, by Chroma's names."""
+
+        def send(role: Role, rows: Sequence[int] | None, second: bool) -> Any:
+            def act(server: ServerAPI, here: UUID, at: Mapping[str, Any]) -> bool:
+                limit = self._core.sides[role].limits.records_per_write
+                if not second or len(ids) <= limit:
+                    return _write(server, op, here, at, ids, columns, rows)
+                for piece in _cut(range(len(ids)) if rows is None else rows, limit):
+                    _write(server, op, here, at, ids, columns, piece)
+                return True
+
+            return self._core.on(role, uuid, act)
+
+        with chroma_errors():
+            name = self._core.name_to_write(uuid)
+            return all(self._core.write(Write(name, op, tuple(ids), send)))
+
+    def delete(self, uuid: UUID, ids: Sequence[str] | None, where: Any, where_document: Any, limit: int | None) -> Any:
+        """Chroma's ``delete``; returns what it does."""
+
+        def call(ids: Sequence[str] | None, limit: int | None) -> Write:
+            def send(role: Role, rows: Sequence[int] | None, second: bool) -> Any:
+                chosen = ids if rows is None or ids is None else [ids[row] for row in rows]
+
+                def act(server: ServerAPI, here: UUID, at: Mapping[str, Any]) -> Any:
+                    size = DELETE_IDS_MAX if filtered else len(chosen or ())
+                    if second:
+                        size = min(size, self._core.sides[role].limits.records_per_write)
+                    if chosen is None or len(chosen) <= size:
+                        return _delete(server, here, at, chosen, where, where_document, limit)
+                    pieces = _cut(chosen, size)
+                    return _counted([_delete(server, here, at, piece, where, where_document, None) for piece in pieces])
+
+                return self._core.on(role, uuid, act)
+
+            return Write(name, "delete", tuple(ids or ()), send)
+
+        def resolved(view: View, most: float) -> Write:
+            route = Route(view.state, most)
+            return call(self._found(route, uuid, ids, where, where_document, limit), None)
+
+        filtered = bool(where) or bool(where_document)
+        with chroma_errors():
+            name = self._core.name_to_write(uuid)
+            answers = self._core.write(call(ids, limit), when_dual=resolved if filtered or not ids else None)
+        return _counted(answers)
+
+    def _found(
+        self, route: Route, uuid: UUID, ids: Sequence[str] | None, where: Any, where_document: Any, limit: int | None
+    ) -> list[str]:
+        """The ids that a delete by filter means: each found on the side that is its authority."""
+        if not where and not where_document:
+            raise Invalid("Validation error: ids, where: Either ids or where must be specified")
+        roles = [Role.SOURCE, Role.TARGET]
+        if route.writes_percent in (0.0, 100.0):
+            roles = [route.authority("")]
+        only = limit if len(roles) == 1 else None
+        wanted = {"ids": ids, "where": where, "where_document": where_document, "limit": only, "include": []}
+        found: list[str] = []
+        for role in roles:
+            answer = self._core.on(role, uuid, lambda server, here, at: server._get(here, **wanted, **at))
+            found += [record_id for record_id in answer["ids"] if route.authority(record_id) is role]
+        return found if limit is None else found[:limit]
+
+
+def _write(
+    server: ServerAPI,
+    op: str,
+    here: UUID,
+    at: Mapping[str, Any],
+    ids: Sequence[str],
+    columns: Mapping[str, Any],
+    rows: Sequence[int] | None,
+) -> bool:
+    verb: Any = {"add": server._add, "update": server._update, "upsert": server._upsert}[op]
+    if rows is None:
+        return bool(verb(collection_id=here, ids=ids, **columns, **at))
+    part = {name: None if column is None else [column[row] for row in rows] for name, column in columns.items()}
+    return bool(verb(collection_id=here, ids=[ids[row] for row in rows], **part, **at))
+
+
+def _delete(
+    server: ServerAPI,
+    here: UUID,
+    at: Mapping[str, Any],
+    ids: Sequence[str] | None,
+    where: Any,
+    where_document: Any,
+    limit: int | None,
+) -> Any:
+    more: dict[str, Any] = {} if limit is None else {"limit": limit}  # Chroma 1.5.2 does not know it
+    chosen = None if ids is None else list(ids)
+    return server._delete(here, ids=chosen, where=where, where_document=where_document, **more, **at)
+
+
+def _cut(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _counted(answers: Sequence[Any]) -> Any:
+    """One answer of several: Chroma tells how many it deleted; older ones tell nothing."""
+    if len(answers) == 1:
+        return answers[0]
+    if all(isinstance(one, Mapping) and "deleted" in one for one in answers):
+        return {"deleted": sum(one["deleted"] for one in answers)}
+    return None

@@ -1,0 +1,138 @@
+"""All the evidence that a migration's store holds, as one value: the input of the checklist and of the report.
+
+Only reads, and neither side is opened: it can be asked at any time, also long after the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from chromalith.errors import ChromalithError, Corrupt
+from chromalith.migrate.evidence.cost import CostFound, Counted
+from chromalith.migrate.evidence.record import SCAN, Record, records
+from chromalith.migrate.journal import Journal
+from chromalith.migrate.places import Place
+from chromalith.migrate.presence import Presence, read_all
+from chromalith.migrate.shadow_stats import ShadowStats, summed
+from chromalith.migrate.state import State
+from chromalith.migrate.states import States
+from chromalith.migrate.workflow.parts import lag_of
+from chromalith.migrate.workflow.ports import Lag
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One component of the infrastructure, and whether it answers. ``problem`` is ``None`` if it does."""
+
+    name: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything.
+
+    Attributes:
+        now_us: when it was gathered.
+        producers: all client processes that were ever seen, also ended ones.
+        lag: of the journal; ``None``: it could not be read.
+        store: the URL of the state's store.
+        scans: records, the oldest first.
+        cost: before and after; ``None``: not known enough to compute.
+        cost_missing: what is missing then.
+        stack: components on AWS; ``None``: nobody looked.
+        unreadable: what could not be read, and why.
+    """
+
+    now_us: int
+    store: str
+    state: State
+    producers: Sequence[Presence] = ()
+    lag: Lag | None = None
+    shadow: ShadowStats = field(default_factory=ShadowStats)
+    scans: Sequence[Record] = ()
+    cost: CostFound | None = None
+    cost_missing: str = ""
+    stack: Sequence[Part] | None = None
+    unreadable: Sequence[str] = ()
+
+    @property
+    def scan(self) -> Record | None:
+        """The newest scan."""
+        return self.scans[-1] if self.scans else None
+
+    @property
+    def verify(self) -> Mapping[str, Any]:
+        """The last comparison; ``{}``: none."""
+        return self.state.verify
+
+    @property
+    def counted(self) -> Counted:
+        """What the clients counted together, and the time in which any of them was there."""
+        seen = [each for each in self.producers if each.seen_us > each.started_us > 0]
+        seconds = (max(each.seen_us for each in seen) - min(each.started_us for each in seen)) / 1e6 if seen else 0.0
+        writes = sum(
+            max(each.writes.values(), default=0) for each in self.producers
+        )  # each is written to both sides: one call
+        reads = sum(sum(each.reads.values()) for each in self.producers)
+        return Counted(writes, reads, seconds, _records(self.state))
+
+    def together(self) -> tuple[int, int | None]:
+        """The most processes that wrote in the same minute, and the minute (since 1970)."""
+        minutes: dict[int, int] = {}
+        for producer in self.producers:
+            for minute, count in producer.write_minutes.items():
+                if count:
+                    minutes[int(minute)] = minutes.get(int(minute), 0) + 1
+        best = max(minutes, key=lambda minute: (minutes[minute], minute), default=None)
+        return (0, None) if best is None else (minutes[best], best)
+
+
+def gather(place: Place) -> Evidence:
+    """Read all of it but cost and stack. What is damaged is named, and counts as not there.
+
+    Raises ``NotFound`` (no such migration), ``Unavailable``, ``Corrupt`` (its state)."""
+    state = States(place).get()
+    unreadable: list[str] = []
+    producers = read_all(place)
+    stats = []
+    for each in producers:
+        try:
+            if each.shadow:
+                stats.append(ShadowStats.decode(each.shadow))
+        except Corrupt as error:
+            unreadable.append(f"shadow reads of client {each.id}: {error.message}")
+    try:
+        lag: Lag | None = lag_of(Journal(place, client="chromalith migrate").entries())
+    except ChromalithError as error:
+        lag = None
+        unreadable.append(f"the journal: {error.message}")
+    try:
+        scans = records(place, SCAN)
+    except Corrupt as error:
+        scans = []
+        unreadable.append(error.message)
+    return Evidence(
+        now_us=place.clock.now_us(),
+        store=place.store.url,
+        state=state,
+        producers=producers,
+        lag=lag,
+        shadow=summed(stats),
+        scans=scans,
+        unreadable=unreadable,
+    )
+
+
+def _records(state: State) -> int | None:
+    """How many records there are, as far as the last comparison or the copy knows."""
+    for found in (state.verify, state.backfill):
+        counts = [found.get(name) for name in ("matching", "missing", "different")]
+        if all(isinstance(count, int) for count in counts):
+            return sum(int(count) for count in counts if count is not None)
+        for name in ("records", "copied", "done", "total"):
+            if isinstance(found.get(name), int):
+                return int(found[name])
+    return None

@@ -1,0 +1,151 @@
+"""Mending of collections: that both sides have them, with the same metadata of their own. The rules are :mod:`chromalith.migrate.mend`'s.
+
+The authority of the catalog is the state's main side. What a client deleted there is dropped at the second; what is there and missing at
+the second is created. A collection with records is never dropped unless an entry says that somebody deleted one of that name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chromalith.errors import ChromalithError, NotFound, Unknown
+from chromalith.migrate.entries import CREATE, DELETE_COLLECTION, MODIFY, Entry
+from chromalith.migrate.journal import Journal
+from chromalith.migrate.permission import Refused, permit
+from chromalith.migrate.port import Role, SideCollection, Sides
+from chromalith.migrate.states import States
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of one collection's name.
+
+    Attributes:
+        reason: why it is not the same on both sides, or ``None``: it is.
+        step: what was done for it: ``create``, ``delete_collection``, ``modify``.
+        suspects: ids that only one side has, where a name was deleted and made again: to be mended before the entry is removed.
+    """
+
+    reason: str | None = None
+    step: str | None = None
+    suspects: tuple[str, ...] = ()
+
+
+class CatalogMender:
+    """Makes the second side's collections those of the authority. Safe to share between threads.
+
+    Args:
+        journal, states: of the migration.
+        sides: both.
+    """
+
+    def __init__(self, journal: Journal, states: States, sides: Sides) -> None:
+        self._journal = journal
+        self._states = states
+        self._sides = sides
+
+    def mend(self, name: str, *, deleted: bool, freeze_id: str | None = None) -> Settled:
+        """Make a collection's existence and metadata those of the authority.
+
+        Args:
+            name: which.
+            deleted: whether an entry says that one of this name was deleted: only then one with records is dropped; and where both
+                sides have one again, what the second kept of the old one is looked for.
+            freeze_id: of the freeze that the caller published itself.
+
+        Raises only what the journal and the state raise.
+        """
+        try:
+            main = permit(self._states, freeze_id).main
+        except Refused as refusal:
+            return Settled(str(refusal))
+        try:
+            step, reason = self._step(name, main, deleted)
+        except ChromalithError as error:
+            return Settled(_text(error))
+        if reason is None and step is not None:
+            reason = self._carry_out(name, step, deleted, freeze_id)
+        if reason is not None or not deleted or step == DELETE_COLLECTION:
+            return Settled(reason, step)
+        try:
+            return Settled(None, step, self._suspects(name))
+        except ChromalithError as error:
+            return Settled(_text(error), step)
+
+    def find(self, role: Role, name: str) -> SideCollection | None:
+        """The collection of one side, if it has it. Raises ``Unavailable``."""
+        try:
+            return self._sides[role].collection(name)
+        except NotFound:
+            return None
+
+    def _step(self, name: str, main: Role, deleted: bool) -> tuple[str | None, str | None]:
+        """What is to be done at the second, or why it can't be."""
+        authority, second = self.find(main, name), self.find(main.other, name)
+        if authority is None:
+            if second is None:
+                return None, None
+            if deleted or second.count() == 0:
+                return DELETE_COLLECTION, None
+            return None, (
+                f"the {main} has no collection {name!r}, the {main.other} has one with records, and nobody deleted it"
+                " through a migrating client: delete it, or create it, through one"
+            )
+        if second is None:
+            return CREATE, None
+        return (None if described(authority) == described(second) else MODIFY), None
+
+    def _carry_out(self, name: str, step: str, deleted: bool, freeze_id: str | None) -> str | None:
+        """One step under an entry of its own; why it wasn't done, or ``None``."""
+        entry = self._journal.open(name, (), authority=Role.SOURCE, op=step)
+        try:
+            main = permit(self._states, freeze_id).main
+            authority = self.find(main, name)
+            again = self._step(name, main, deleted)
+        except (Refused, ChromalithError) as error:
+            self._journal.settle(entry)
+            return _text(error)
+        if again != (step, None):  # looked at again, now that the entry is open
+            self._journal.settle(entry)
+            return f"a collection came or went meanwhile name={name!r}"
+        return self._write(entry, name, step, main, deleted, authority)
+
+    def _write(
+        self, entry: Entry, name: str, step: str, main: Role, deleted: bool, authority: SideCollection | None
+    ) -> str | None:
+        second = self._sides[main.other]
+        try:
+            if step == DELETE_COLLECTION or authority is None:
+                second.drop(name)
+            elif step == CREATE:
+                second.create(name, authority.definition)
+            else:
+                second.describe(name, authority.definition.metadata)
+            left, reason = self._step(name, main, deleted)
+        except ChromalithError as error:
+            self._journal.close(entry, "unknown" if isinstance(error, Unknown) else "failed", str(error))
+            return _text(error)
+        except Exception as error:
+            self._journal.close(entry, "unknown", repr(error))
+            raise
+        if left is None and reason is None and step != DELETE_COLLECTION:
+            self._journal.settle(entry)
+            return None
+        # What a drop took away with it may have been acknowledged: its entry stays until another look compares the ids.
+        self._journal.close(entry, "ok" if left is None else "failed")
+        return reason if left is None else f"the second side's collection is still another one name={name!r}"
+
+    def _suspects(self, name: str) -> tuple[str, ...]:
+        found = [self.find(role, name) for role in Role]
+        ids = [set() if collection is None else set(collection.ids()) for collection in found]
+        return tuple(sorted(ids[0] ^ ids[1]))
+
+
+def described(collection: SideCollection) -> dict[str, object]:
+    """A collection's own metadata, without the keys that Chroma itself derives from the configuration."""
+    metadata = collection.definition.metadata or {}
+    return {key: value for key, value in metadata.items() if not key.startswith(("hnsw:", "chroma:"))}
+
+
+def _text(error: Exception) -> str:
+    return str(error)

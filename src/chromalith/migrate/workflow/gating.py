@@ -1,0 +1,71 @@
+"""Which gates a change has: those that its direction calls for, looked at with evidence that is asked for once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from chromalith.migrate.phases import Phase, Verb
+from chromalith.migrate.state import Change, State
+from chromalith.migrate.workflow import gates
+from chromalith.migrate.workflow.gates import Gate, GateLimits
+from chromalith.migrate.workflow.plan import Wish, routing_epoch
+from chromalith.migrate.workflow.ports import ClientSeen, Lag, Parts, ShadowSeen
+
+
+class Evidence:
+    """What gates look at, each asked for when the first gate needs it, and not again. All raise ``Unavailable``.
+
+    Args:
+        parts: who is asked.
+        now_us: the tool's wall time, for the age of the last comparison.
+    """
+
+    def __init__(self, parts: Parts, now_us: int) -> None:
+        self._parts = parts
+        self.now_us = now_us
+
+    @cached_property
+    def lag(self) -> Lag:
+        return self._parts.lag()
+
+    @cached_property
+    def clients(self) -> Sequence[ClientSeen]:
+        return self._parts.clients()
+
+    @cached_property
+    def shadow(self) -> ShadowSeen:
+        return self._parts.shadow()
+
+
+def gates_of(wanted: Wish, seen: Evidence, limits: GateLimits) -> list[Gate]:
+    """The gates of a change, in the order in which they are told.
+
+    More dependence on the target wants proof; a change of authority wants a short journal; letting go of the source wants a comparison
+    from after the switch. Everything else has none."""
+    state, verb = wanted.state, wanted.verb
+    if wanted.already:
+        return []
+    if verb is Verb.VERIFY:
+        return [gates.backfill_gate(state)]
+    checked: list[Gate] = []
+    if wanted.raises or verb is Verb.COMPLETE:
+        since = (Phase.CUTOVER,) if verb is Verb.COMPLETE else (Phase.DUAL, Phase.BACKFILL)
+        checked.append(gates.verify_gate(state, seen.now_us, limits, _entered(state, since)))
+        checked.append(gates.clients_gate(seen.clients, routing_epoch(state)))
+    if wanted.moves_authority:
+        checked.append(gates.lag_gate(seen.lag, limits))
+    if wanted.raises:
+        is_switch = verb is Verb.SWITCH
+        reads_min = limits.shadow_reads_min if is_switch else 0
+        checked.append(gates.shadow_gate(seen.shadow, limits, reads_min=reads_min))
+        checked.append(gates.latency_gate(seen.shadow, limits, wanted=is_switch))
+    return checked
+
+
+def _entered(state: State, phases: Sequence[Phase]) -> Change | None:
+    """When one of ``phases`` was entered last: a comparison from before it says nothing of what is there now."""
+    for change in reversed(state.history):
+        if change.before != change.after and change.after in phases:
+            return change
+    return None

@@ -1,0 +1,115 @@
+"""What the workflow asks of the other parts of a migration: the journal, reconciliation, comparison, the clients, and shadow reads.
+
+Only what a gate or a step needs. The real ones are put together in :mod:`chromalith.migrate.workflow.parts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+Touched = Mapping[str, frozenset[str]]
+"""Ids by the name of their collection."""
+
+GoOn = Callable[[], None]
+"""Called between steps of long work: raises if there is no time left for another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How much the journal holds.
+
+    Attributes:
+        entries: that nobody has reconciled yet, ``open`` ones included.
+        open: calls that are under way, or whose process died less than ``abandoned_s`` ago.
+        oldest_s, oldest_open_s: the age of the oldest of each by the store's dates, seconds; 0 if there is none.
+    """
+
+    entries: int = 0
+    open: int = 0
+    oldest_s: float = 0.0
+    oldest_open_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Whether the journal is empty, the ids that were compared on the way, and why it is not empty."""
+
+    empty: bool
+    touched: Touched = field(default_factory=dict)
+    left: int = 0
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSeen:
+    """A client process that was seen lately: its id, what it calls itself, the epoch of the state it follows, and its age in seconds."""
+
+    id: str
+    app: str
+    epoch: int
+    seen_s: float
+    second_failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowSeen:
+    """What the shadow reads of all clients found.
+
+    Attributes:
+        compared: reads that the other side was asked, too.
+        mismatched: of them, those whose caller would not have got the same answer from there.
+        dropped: never asked.
+        source_p50_ms, target_p50_ms: the median latency of each side; ``None``: nothing was measured.
+    """
+
+    compared: int = 0
+    mismatched: int = 0
+    dropped: int = 0
+    source_p50_ms: float | None = None
+    target_p50_ms: float | None = None
+
+    @property
+    def mismatch_rate(self) -> float:
+        """Of the compared ones, 0 to 1."""
+        return self.mismatched / self.compared if self.compared else 0.0
+
+    @property
+    def latency_ratio(self) -> float | None:
+        """The target's median over the source's."""
+        if not self.source_p50_ms or self.target_p50_ms is None:
+            return None
+        return self.target_p50_ms / self.source_p50_ms
+
+
+class Parts(Protocol):
+    """The other parts. All raise ``Unavailable``."""
+
+    def lag(self) -> Lag:
+        """How much the journal holds now."""
+        ...
+
+    def reconcile(self) -> None:
+        """One pass: makes the sides equal on what ended before it began. Does nothing while writes are frozen."""
+        ...
+
+    def drain(self, until: Callable[[], bool], freeze_id: str) -> Drained:
+        """Passes until the journal is empty or ``until()``, under the freeze that the caller published."""
+        ...
+
+    def differing(self, touched: Touched, go_on: GoOn) -> list[str]:
+        """What is not equal on both sides among ``touched``, as ``collection/id``; at most some dozens are named."""
+        ...
+
+    def clients(self) -> Sequence[ClientSeen]:
+        """Those that live."""
+        ...
+
+    def shadow(self) -> ShadowSeen:
+        """What shadow reads found since they were last counted anew."""
+        ...
+
+    def close(self) -> None:
+        """Let threads go; calling it again is allowed."""
+        ...

@@ -1,0 +1,98 @@
+"""Whoever dies, dies without harm: the operator's tool at any call, the reconciler, a process of the application in mid-write."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from tests.migrate.live.crew import DIFFERENT, DONE, TRY_AGAIN
+from tests.migrate.live.scene import LONG, WALK, Scene, Size, scene
+from tests.servers import ChromaServer
+
+pytestmark = pytest.mark.server
+FREEZING = ("switch", "rollback", "ramp")
+"""Verbs that freeze writes. A freeze that nobody ends costs ``freeze_limit_s``, so the short form kills few of them."""
+
+
+def kill_at_calls(on: Scene, calls: list[int], moments: tuple[str, ...], verb: str, *arguments: str) -> int:
+    """Run a verb once for each of ``calls``, killed there. Returns how many of the runs were killed."""
+    killed = 0
+    for call in calls:
+        for moment in moments:
+            command = on.operator.command(verb, *arguments)
+            done = on.operator.once([sys.executable, "-m", "tests.migrate.live.killed", str(call), moment, *command])
+            assert done.code in (-signal.SIGKILL, DONE, TRY_AGAIN, DIFFERENT), done.output[-3_000:]
+            killed += done.code == -signal.SIGKILL
+            if done.code == DONE:  # it has fewer calls, and has done what it should
+                return killed
+    return killed
+
+
+@pytest.mark.parametrize(
+    ("calls", "freezing", "moments"),
+    [
+        pytest.param([2, 9, 26], [12], ("after",), id="short"),
+        pytest.param(list(range(1, 120, 3)), list(range(1, 60, 4)), ("before", "after"), id="long", marks=LONG),
+    ],
+)
+def test_the_tool_killed_at_store_calls_and_run_again_walks_the_same_way(
+    calls: list[int], freezing: list[int], moments: tuple[str, ...], own_chroma_server: ChromaServer, tmp_path: Path
+) -> None:
+    """Each verb is killed at calls to the store, early and late, and then simply run again; at the end nothing is lost."""
+    killed = 0
+    with scene(own_chroma_server, tmp_path, Size(calls=10)) as on:
+        for _, steps in WALK:
+            for verb, *arguments in steps:
+                killed += kill_at_calls(on, freezing if verb in FREEZING else calls, moments, verb, *arguments)
+                on.step(verb, *arguments)
+        on.check("cutover, each verb killed")
+        killed += kill_at_calls(on, [3, 8], moments, "reconcile")
+        killed += kill_at_calls(on, freezing, moments, "rollback")
+        on.step("rollback")
+        on.end(target=False)
+    assert killed >= 5
+
+
+@pytest.mark.parametrize("seed", [pytest.param(5, marks=LONG)])
+def test_the_tool_killed_at_random_moments_walks_the_same_way(
+    seed: int, own_chroma_server: ChromaServer, tmp_path: Path
+) -> None:
+    """SIGKILL between any two instructions, many times for each verb."""
+    chance = random.Random(seed)
+    with scene(own_chroma_server, tmp_path, Size(processes=3, pool=150, calls=20)) as on:
+        for _, steps in WALK:
+            for verb, *arguments in steps:
+                for _ in range(8):
+                    command = [sys.executable, "-m", "chromalith.cli.app", *on.operator.command(verb, *arguments)]
+                    on.operator.once(command, kill_after_s=chance.uniform(0.6, 6.0))
+                on.step(verb, *arguments)
+        on.check("cutover, each verb killed")
+        on.step("rollback")
+        on.end(target=False)
+
+
+@pytest.mark.parametrize("rounds", [pytest.param(1, id="short"), pytest.param(12, id="long", marks=LONG)])
+def test_processes_of_the_application_killed_in_mid_write_leave_equal_sides(
+    rounds: int, own_chroma_server: ChromaServer, tmp_path: Path
+) -> None:
+    """In every phase: what a dead process left open is reconciled when it counts as abandoned, and the judge finds both sides right."""
+    chance = random.Random(7)
+    with scene(own_chroma_server, tmp_path, Size(processes=3, calls=20, pause_s=0.0)) as on:
+        reconciler = on.operator.follow()
+        for name, steps in WALK:
+            for verb, *arguments in steps:
+                on.step(verb, *arguments)
+            for _ in range(rounds):
+                number = chance.randrange(on.size.processes)
+                on.application.work(chance.randint(1, 9))
+                on.application.kill(number)
+                on.application.start(number)
+                on.application.work(on.size.calls)
+            if name in ("backfill", "ramp"):
+                reconciler.kill()
+                reconciler.wait()
+                reconciler = on.operator.follow()
+        on.end()

@@ -1,0 +1,177 @@
+"""`chromalith migrate`: the command line parses and prints what the workflow does; exit codes and JSON are as docs/cli.md says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.docs.shapes import SECTIONS, documented, same, shape
+
+from chromalith import Writer
+from chromalith.cli.app import run
+from chromalith.clock import SYSTEM_CLOCK
+from chromalith.migrate.phases import Phase
+from chromalith.migrate.places import Place
+from chromalith.migrate.states import States, change_of
+from chromalith.migrate.workflow.verbs import Workflow
+from chromalith.store.url import open_store
+
+QUICK = ["--state-age-max", "1", "--freeze-limit", "20"]
+
+
+class Shell:
+    """The command line, in an empty directory with a Chromalith store as the source and another as the target."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        self._capsys.readouterr()
+        code = run(["migrate", *arguments])
+        told = self._capsys.readouterr()
+        return code, told.out, told.err
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        """What a command prints with --json."""
+        got, out, err = self(*arguments, "--json")
+        assert got == code, (out, err)
+        return json.loads(out or err)
+
+    def compared(self) -> None:
+        """As a clean comparison now, of a finished copy."""
+        states = States(Place(open_store("./target")))
+        found = {"at_us": SYSTEM_CLOCK.now_us(), "clean": True, "epoch": states.get().epoch}
+        change = change_of(SYSTEM_CLOCK, "test", "", "")
+        states.change(lambda now: now.changed(change, backfill={"finished": True}, verify=found))
+
+    @property
+    def phase(self) -> Phase:
+        return States(Place(open_store("./target"))).get().phase
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHROMALITH_CACHE_DIR", "./cache")
+    with Writer("./source") as writer:
+        writer.create("words", space="cosine")
+        writer.upsert("words", ids=["a", "b"], embeddings=[[1, 0], [0, 1]], documents=["x", "y"])
+    return Shell(capsys)
+
+
+def started(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A migration that was started; its store is the environment's. No client follows it, so nobody must wait for one for long."""
+    shell.json("start", "--source", "./source", "--target", "./target", *QUICK)
+    monkeypatch.setenv("CHROMALITH_STORE", "./target")
+    hurried = lambda now: replace(now, timing=replace(now.timing, state_age_max_s=0.01))  # noqa: E731
+    States(Place(open_store("./target"))).change(hurried)
+
+
+def test_the_whole_way(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every verb, planned and done, ends in its phase; what it prints as JSON has the documented shape."""
+    start = ["start", "--source", "./source", "--target", "./target", *QUICK]
+    assert shell.json(*start, "--dry-run")["result"] == "planned"
+    begun = shell.json(*start)
+    assert (begun["result"], begun["created"], begun["phase"]) == ("started", ["words"], "direct")
+    assert shell.json(*start)["result"] == "already_started"
+    assert same(shape(begun), documented("migrate start")), shape(begun)
+    started(shell, monkeypatch)
+    shape_of_verbs = documented("migrate start")
+    for verb, options, phase in (
+        ("dual", [], "dual"),
+        ("pause", [], "dual"),
+        ("resume", [], "dual"),
+        ("rollback", [], "direct"),
+        ("dual", [], "dual"),
+    ):
+        planned, done = shell.json(verb, *options, "--dry-run"), shell.json(verb, *options)
+        assert planned["plan"] == done["plan"], verb
+        assert (planned["result"], done["phase"]) == ("planned", phase)
+        assert same(shape(done), shape_of_verbs), verb
+    flow = Workflow(Place(open_store("./target")))
+    flow.enter_backfill()
+    shell.compared()
+    flow.enter_verify()
+    shell.compared()
+    for verb, options, phase in (
+        ("ramp", ["--shadow", "10", "--reads", "25", "--writes", "50"], "ramp"),
+        ("switch", ["--force", "shadow", "--force", "latency"], "cutover"),
+        ("complete", ["--yes"], "complete"),
+        ("forget", ["--yes"], "complete"),
+    ):
+        if verb == "complete":
+            assert shell.json(verb, *options, code=3)["error"]["kind"] == "conflict"  # not compared since the switch
+            shell.compared()
+        planned, done = shell.json(verb, *options, "--dry-run"), shell.json(verb, *options)
+        assert planned["plan"]["steps"] == done["plan"]["steps"], verb
+        assert done["phase"] == phase
+        assert same(shape(done), shape_of_verbs), verb
+        told = shell.json("status")
+        assert same(shape(told), documented("migrate status")), shape(told)
+    told = shell.json("history")
+    assert same(shape(told), documented("migrate history"))
+    assert any("forced shadow" in change["note"] for change in told["changes"])
+
+
+def test_every_verb_of_the_group_says_its_shape() -> None:
+    """Those whose JSON is that of `start` say so, so that nobody has to guess."""
+    for verb in ("dual", "ramp", "switch", "complete", "rollback", "cancel", "pause", "resume", "forget"):
+        assert "JSON as of" in " ".join(SECTIONS[f"migrate {verb}"].split()), verb
+
+
+def test_a_refused_verb_ends_with_3(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both the dry run and the verb: the reason is in the plan, and in the error with what to do."""
+    started(shell, monkeypatch)
+    assert shell("dual")[0] == 0
+    code, _, err = shell("switch")
+    assert code == 2
+    assert "legal here: dual, backfill" in err
+    flow = Workflow(Place(open_store("./target")))
+    flow.enter_backfill()
+    shell.compared()
+    flow.enter_verify()
+    planned = shell.json("switch", "--dry-run", code=3)
+    assert planned["result"] == "refused"
+    failed = [gate["name"] for gate in planned["plan"]["gates"] if not gate["passed"]]
+    assert failed == ["shadow", "latency"]
+    error = shell.json("switch", code=3)["error"]
+    assert error["kind"] == "conflict"
+    assert "shadow: 0 reads were compared" in error["message"]
+    assert shell.phase is Phase.VERIFY
+
+
+def test_what_a_person_sees(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan as numbered sentences, the status with what comes next, the history, steps on stderr while they are done."""
+    code, out, _ = shell("start", "--source", "./source", "--target", "./target", *QUICK, "--dry-run")
+    assert code == 0
+    assert "1. write the migration's state" in out
+    assert "words" in out
+    started(shell, monkeypatch)
+    code, out, err = shell("dual")
+    assert (code, out.strip()) == (0, "dual: default is in phase dual")
+    assert "… wait" in err
+    code, out, _ = shell("status")
+    assert code == 0
+    assert all(text in out for text in ("backfill", "rollback", "cancel", "nothing compared yet"))
+    code, out, _ = shell("history")
+    assert "every client follows" in out
+
+
+def test_wrong_calls(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No store, no migration, one place twice, times that can't work, a percentage that is none: exit code 1 or 2, and a hint."""
+    monkeypatch.delenv("CHROMALITH_STORE", raising=False)
+    assert shell("status")[0] == 2
+    code, _, err = shell("status", "--state", "./nothing")
+    assert (code, "migrate start" in err) == (1, True)
+    code, _, err = shell("start", "--source", "./source", "--target", "./source")
+    assert (code, "the same" in err) == (2, True)
+    code, _, err = shell("start", "--source", "./source", "--target", "./target", "--freeze-limit", "10")
+    assert (code, "propagation" in err) == (2, True)
+    started(shell, monkeypatch)
+    assert shell("ramp", "--reads", "101")[0] == 2
+    assert shell("cancel")[0] == 0
+    assert shell.json("cancel")["result"] == "already_cancelled"
+    assert shell.phase is Phase.CANCELLED
