@@ -16,7 +16,7 @@ from bench.outcome import HERE, RESULTS
 
 DOCUMENT = HERE.parent / "docs" / "benchmarks.md"
 IMAGES = HERE.parent / "docs" / "img"
-CLAIMS = ("write", "ingest", "writers", "compaction", "amplification", "query", "cold", "refresh", "request_counts")
+CLAIMS = ("write", "ingest", "writers", "compaction", "amplification", "query", "cold", "refresh", "request_counts", "backfill")
 TITLES = {
     "write": "Acknowledged write",
     "ingest": "Ingest, 8 processes",
@@ -27,6 +27,7 @@ TITLES = {
     "cold": "Cold start",
     "refresh": "Refresh after a change of 1 %",
     "request_counts": "Requests",
+    "backfill": "Backfill",
 }
 
 

@@ -76,15 +76,15 @@ def seaweed() -> Iterator[Seaweed]:
 
 
 @contextmanager
-def chroma_server() -> Iterator[int]:
-    """``chroma run`` over an empty directory; yields its port."""
+def chroma_server(data: Path | None = None) -> Iterator[int]:
+    """``chroma run`` over ``data``, or over an empty directory; yields its port."""
     with work_directory("chroma-server") as directory:
         (port,) = _ports(1)
         command = [
             _beside("chroma"),
             "run",
             "--path",
-            str(directory / "data"),
+            str(data or directory / "data"),
             "--host",
             "127.0.0.1",
             "--port",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -53,12 +55,22 @@ def test_documents_run(path: Path, tmp_path: Path) -> None:
     }
     folder = tmp_path / "folder"
     folder.mkdir()
-    for block in blocks(path):
-        if block.marker == TEST:
-            ended = subprocess.run(
-                block.command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
-            )
-            assert ended.returncode == 0, f"{block}\n{ended.stdout}\n{ended.stderr}"
+    try:
+        for block in blocks(path):
+            if block.marker == TEST:
+                ended = subprocess.run(
+                    block.command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+                )
+                assert ended.returncode == 0, f"{block}\n{ended.stdout}\n{ended.stderr}"
+    finally:
+        _end_what_runs_on(folder)
+
+
+def _end_what_runs_on(folder: Path) -> None:
+    """A document writes the number of what it leaves running to a ``.pid`` file, and ends it itself; if it failed before, we do."""
+    for number in folder.glob("*.pid"):
+        with contextlib.suppress(ProcessLookupError, ValueError):
+            os.kill(int(number.read_text()), signal.SIGTERM)
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))

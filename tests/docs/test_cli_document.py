@@ -118,6 +118,7 @@ ELSEWHERE = {
     "migrate reconcile": "migrate/test_reconcile_command.py",
     "migrate scan": "migrate/test_scan_command.py",
     "migrate checklist": "migrate/test_checklist.py",
+    "migrate shadow": "migrate/test_shadow_command.py",
     "migrate report": "migrate/test_report.py",
     "queue status": "unit/cli/test_queue.py",
     "queue purge": "unit/cli/test_queue.py",

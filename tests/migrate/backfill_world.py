@@ -32,7 +32,13 @@ class BackfillWorld:
     """``source`` and ``target`` may be any sides; the state is in a memory store of its own, or in ``store``."""
 
     def __init__(
-        self, source: Side, target: Side, *, store: Store | None = None, clock: Clock = SYSTEM_CLOCK, timing: Timing = TIMING
+        self,
+        source: Side,
+        target: Side,
+        *,
+        store: Store | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        timing: Timing = TIMING,
     ) -> None:
         self.source, self.target = source, target
         self.sides = Sides(source, target)
@@ -47,10 +53,18 @@ class BackfillWorld:
         """Change the state, as another process would."""
         self.states.change(lambda state: replace(state, epoch=state.epoch + 1, **fields))
 
-    def backfill(self, *, executor: Any = ThreadPoolExecutor, journal: Journal | None = None, **options: Any) -> BackfillOutcome:
+    def backfill(
+        self, *, executor: Any = ThreadPoolExecutor, journal: Journal | None = None, **options: Any
+    ) -> BackfillOutcome:
         """Run one to its end."""
         work = Backfill(
-            self.place, self.sides, BackfillOptions(**options), tell=self.told.append, executor=executor, journal=journal, who="test"
+            self.place,
+            self.sides,
+            BackfillOptions(**options),
+            tell=self.told.append,
+            executor=executor,
+            journal=journal,
+            who="test",
         )
         return work.run()
 
@@ -84,12 +98,16 @@ def records(count: int, dimension: int = 4, first: int = 0) -> dict[str, Any]:
     """Columns of records of every kind: with and without document, uri and metadata, lists among the metadata."""
     numbers = range(first, first + count)
     metadatas: list[dict[str, Any] | None] = [
-        None if n % 7 == 0 else {"n": n, "half": n / 2 + 0.25, "odd": bool(n % 2), "tags": [f"t{n % 3}", "all"], "name": f"ü-{n}"}
+        None
+        if n % 7 == 0
+        else {"n": n, "half": n / 2 + 0.25, "odd": bool(n % 2), "tags": [f"t{n % 3}", "all"], "name": f"ü-{n}"}
         for n in numbers
     ]
     return {
         "ids": [f"id-{n:05d}" for n in numbers],
-        "embeddings": np.sin(np.outer(np.arange(first, first + count) + 1.0, np.arange(dimension) + 1.0)).astype(np.float32),
+        "embeddings": np.sin(np.outer(np.arange(first, first + count) + 1.0, np.arange(dimension) + 1.0)).astype(
+            np.float32
+        ),
         "documents": [None if n % 5 == 0 else f"document {n} ☃" for n in numbers],
         "uris": [f"file:///{n}" if n % 4 == 0 else None for n in numbers],
         "metadatas": metadatas,

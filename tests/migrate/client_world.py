@@ -77,7 +77,9 @@ class World:
     def ids(self, role: Role, name: str = "words") -> set[str]:
         return set(self.held(role, name))
 
-    def become(self, phase: Phase | None = None, *, reads: float = 0, writes: float = 0, shadow: float = 0, **fields: Any) -> None:
+    def become(
+        self, phase: Phase | None = None, *, reads: float = 0, writes: float = 0, shadow: float = 0, **fields: Any
+    ) -> None:
         """Change the state as a tool would, without its waiting; all clients look at it at once."""
 
         def change(state: State) -> State:
@@ -141,7 +143,12 @@ def words(client: Any, count: int = 0) -> Any:
     collection = client.get_or_create_collection("words", embedding_function=None)
     if count:
         ids = [f"r{n}" for n in range(count)]
-        collection.add(ids=ids, embeddings=vectors(count), documents=[f"text {i}" for i in ids], metadatas=[{"n": n} for n in range(count)])
+        collection.add(
+            ids=ids,
+            embeddings=vectors(count),
+            documents=[f"text {i}" for i in ids],
+            metadatas=[{"n": n} for n in range(count)],
+        )
     return collection
 
 

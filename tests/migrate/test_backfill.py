@@ -45,13 +45,16 @@ def test_every_record_is_copied_with_every_value_in_the_same_order(world: Backfi
     source = fill(world.source, "words", 230, space=space)
     outcome = world.backfill(chunk_rows=20)
     target = world.target.collection("words")
-    assert outcome.counts.copied == 230 and outcome.records == 230 and not outcome.rejects
+    assert outcome.counts.copied == 230
+    assert outcome.records == 230
+    assert not outcome.rejects
     assert target.definition.space == space
     assert target.ids() == source.ids()
     assert world.differing("words") == []
     assert world.journal_is_empty(), "each chunk settled its entry"
     summary = world.states.get().backfill
-    assert summary["finished"] is True and summary["copied"] == 230
+    assert summary["finished"] is True
+    assert summary["copied"] == 230
 
 
 @pytest.mark.parametrize("space", ["l2", "ip", "cosine"])
@@ -72,7 +75,8 @@ def test_fifty_collections_and_empty_ones_are_copied(world: BackfillWorld) -> No
     for number in range(50):
         fill(world.source, f"words-{number:02d}", number % 4)
     outcome = world.backfill()
-    assert outcome.collections == 50 and outcome.counts.copied == sum(number % 4 for number in range(50))
+    assert outcome.collections == 50
+    assert outcome.counts.copied == sum(number % 4 for number in range(50))
     assert sorted(world.target.names()) == sorted(world.source.names())
     assert all(world.differing(name) == [] for name in world.source.names())
 
@@ -89,9 +93,13 @@ def test_a_finished_backfill_said_again_does_nothing_and_again_begins_anew(world
     fill(world.source, "words", 30)
     first = world.backfill()
     second = world.backfill()
-    assert second.already and second.counts == first.counts and second.run == first.run
+    assert second.already
+    assert second.counts == first.counts
+    assert second.run == first.run
     third = world.backfill(again=True)
-    assert third.run != first.run and third.counts.equal == 30 and third.counts.copied == 0
+    assert third.run != first.run
+    assert third.counts.equal == 30
+    assert third.counts.copied == 0
 
 
 def test_records_that_only_the_target_has_are_removed_and_stale_ones_are_corrected(world: BackfillWorld) -> None:
@@ -101,7 +109,9 @@ def test_records_that_only_the_target_has_are_removed_and_stale_ones_are_correct
     target.write("update", ["id-00003"], documents=["stale"], metadatas=[{"stale": True}])
     outcome = world.backfill(chunk_rows=15)
     assert world.differing("words") == []
-    assert outcome.counts.equal == 39 and outcome.counts.fixed == 1 and outcome.evened.deleted == 20
+    assert outcome.counts.equal == 39
+    assert outcome.counts.fixed == 1
+    assert outcome.evened.deleted == 20
     assert target.count() == 40
 
 
@@ -111,15 +121,19 @@ def test_what_the_source_deleted_since_the_ids_were_taken_is_not_copied(world: B
     IdStore(world.place, "words", "r1").make(source.ids(), 10)
     source.delete(["id-00000", "id-00039"])
     outcome = world.backfill()
-    assert outcome.counts.gone == 2 and outcome.counts.copied == 38
+    assert outcome.counts.gone == 2
+    assert outcome.counts.copied == 38
     assert world.differing("words") == []
 
 
-def test_a_collection_that_is_dropped_before_it_is_copied_is_told_and_the_others_are_copied(world: BackfillWorld) -> None:
+def test_a_collection_that_is_dropped_before_it_is_copied_is_told_and_the_others_are_copied(
+    world: BackfillWorld,
+) -> None:
     fill(world.source, "words", 5)
     world.change(collections=("words", "gone"))
     outcome = world.backfill()
-    assert outcome.gone == ("gone",) and outcome.collections == 1
+    assert outcome.gone == ("gone",)
+    assert outcome.collections == 1
     assert world.differing("words") == []
 
 
@@ -165,7 +179,9 @@ def test_a_migration_that_was_rolled_back_meanwhile_stops_the_backfill(world: Ba
 def test_the_lease_of_a_backfill_that_died_is_waited_for(world: BackfillWorld) -> None:
     fill(world.source, "words", 5)
     key = world.place.prefix("backfill") + "lease.json"
-    dead = Lease(ObjectLeases(world.place.store, world.clock), key, world.clock, purpose="backfill", lease_s=0.6).try_acquire()
+    dead = Lease(
+        ObjectLeases(world.place.store, world.clock), key, world.clock, purpose="backfill", lease_s=0.6
+    ).try_acquire()
     assert isinstance(dead, Tenure)
     assert world.backfill().counts.copied == 5
 
@@ -217,7 +233,8 @@ def test_progress_ends_at_the_total_and_never_goes_back(world: BackfillWorld) ->
     fill(world.source, "two", 45)
     world.backfill(chunk_rows=10)
     done = [each.done for each in world.told]
-    assert done == sorted(done) and done[-1] == 100
+    assert done == sorted(done)
+    assert done[-1] == 100
     assert {each.total for each in world.told} == {100}
 
 

@@ -109,7 +109,9 @@ def test_collection_api_of_chroma_works_as_it_is(made: World) -> None:
     made.mirror()
     made.become(Phase.DUAL)
     collection = client.get_collection("words", embedding_function=Lengths())
-    collection.add(ids=["a", "bb"], documents=["a", "bb"], metadatas=[{"tags": ["x", "y"], "n": 1}, {"n": 2.5, "ok": True}])
+    collection.add(
+        ids=["a", "bb"], documents=["a", "bb"], metadatas=[{"tags": ["x", "y"], "n": 1}, {"n": 2.5, "ok": True}]
+    )
     collection.upsert(ids=["c"], documents=["ccc"], uris=["file:///c"])
     collection.update(ids=["a"], documents=["aaaa"])
     collection.modify(metadata={"about": "more words"})
@@ -156,7 +158,16 @@ def test_a_collection_object_outlives_every_phase_and_the_way_back(made: World) 
     made.mirror()
     made.become(Phase.DUAL)
     collection.upsert(ids=["r0"], embeddings=vectors(1), documents=["text r0"])
-    way = [Phase.BACKFILL, Phase.VERIFY, Phase.RAMP, Phase.CUTOVER, Phase.DIRECT, Phase.DUAL, Phase.CUTOVER, Phase.COMPLETE]
+    way = [
+        Phase.BACKFILL,
+        Phase.VERIFY,
+        Phase.RAMP,
+        Phase.CUTOVER,
+        Phase.DIRECT,
+        Phase.DUAL,
+        Phase.CUTOVER,
+        Phase.COMPLETE,
+    ]
     for n, phase in enumerate(way):
         made.become(phase, reads=50, writes=50 if phase is Phase.RAMP else 0)
         if phase is Phase.DUAL:
@@ -195,7 +206,9 @@ def test_collections_are_made_changed_and_deleted_on_both_sides(made: World) -> 
     """While both are live; a new name is refused with one clear error, and allowed before and after."""
     client = made.client
     made.become(Phase.DUAL)
-    collection = client.create_collection("words", embedding_function=None, metadata={"a": 1}, configuration={"hnsw": {"space": "cosine"}})
+    collection = client.create_collection(
+        "words", embedding_function=None, metadata={"a": 1}, configuration={"hnsw": {"space": "cosine"}}
+    )
     for role in Role:
         there = made.plain(role).get_collection("words", embedding_function=None)
         assert (there.metadata, there.configuration_json["hnsw"]["space"]) == ({"a": 1}, "cosine")

@@ -13,7 +13,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ from tests.migrate.live.judge import held, unequal
 import chromalith
 from chromalith.chroma.import_ import chroma_directory
 from chromalith.cli import app
+from chromalith.migrate.places import Place
+from chromalith.migrate.state import Timing
+from chromalith.migrate.states import States
+from chromalith.store.url import open_store
 from chromalith.testing.reference import Row
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -75,14 +79,11 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
     return once
 
 
-TIMING = ("--state-age-max", "0.1", "--abandoned-after", "3", "--second-write", "1")
-
-
 def migrate(run: Run, source: Path, target: Path) -> list[Told]:
     """``start``, ``dual``, ``backfill``, ``verify``; up to the first that does not end with 0."""
     done: list[Told] = []
     for verb in (
-        ("start", "--source", f"chroma:{source}", "--target", str(target), *TIMING),
+        ("start", "--source", f"chroma:{source}", "--target", str(target)),
         ("dual",),
         ("backfill",),
         ("verify", "--json"),
@@ -90,6 +91,10 @@ def migrate(run: Run, source: Path, target: Path) -> list[Told]:
         done.append(run(*verb, "--store", str(target)))
         if done[-1].code:
             break
+        if verb[0] == "start":  # nobody else is there: no need to wait for clients
+            States(Place(open_store(str(target)))).change(
+                lambda state: replace(state, timing=Timing(0.02, 1.0, 3.0, 1.0))
+            )
     return done
 
 
@@ -183,7 +188,9 @@ def test_a_directory_of_a_chroma_that_was_killed_in_mid_write_is_migrated(calls:
     copied = tmp_path / "copied"
     shutil.copytree(source, copied)
     truth = judged(copied, tmp_path)
-    assert {f"w-{calls - 1}-{part}" for part in range(15)} <= set(truth["words"])
+    assert {f"w-{calls - 1}-{part}" for part in range(5, 15)} <= set(
+        truth["words"]
+    )  # the next call may delete the others
     assert_migrated(migrate(run, copied, target), truth, target)
 
 

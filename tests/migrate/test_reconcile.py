@@ -320,6 +320,22 @@ def test_a_name_that_was_deleted_and_made_again() -> None:
     assert two.rows(Role.TARGET).keys() == {"n"}
 
 
+def test_what_a_late_drop_took_away_is_copied_again() -> None:
+    """Both sides have the name again, and the second lacks records that no entry names: they are copied, once there is a copy to be whole."""
+    two = Two()
+    two.write("add", "ab", 1)
+    assert two.drained()
+    two.target.drop(NAME)
+    two.target.create(NAME, Definition.of_space("l2"))
+    note(two, NAME, DELETE_COLLECTION)
+    assert two.drained()
+    assert two.rows(Role.TARGET) == {}, "the backfill has not begun, and will bring them"
+    two.set(phase=Phase.VERIFY)
+    note(two, NAME, DELETE_COLLECTION)
+    assert two.drained()
+    assert two.equal
+
+
 def test_a_collections_own_metadata_follows() -> None:
     """Modified at the authority: the second's is set, and what Chroma derives by itself is not compared."""
     two = Two()

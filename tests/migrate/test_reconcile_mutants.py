@@ -10,7 +10,7 @@ import pytest
 from tests.migrate import test_reconcile_crash as crash
 from tests.migrate.worlds import NAME, Two
 
-from chromalith.migrate import journal, mend, mend_catalog, reconcile
+from chromalith.migrate import journal_reader, mend, mend_catalog, reconcile
 from chromalith.migrate.entries import Touched
 from chromalith.migrate.port import Role
 from chromalith.testing.faulty import Fault
@@ -121,7 +121,9 @@ def test_an_open_entry_that_is_removed_is_noticed(monkeypatch: pytest.MonkeyPatc
 def test_closings_of_the_journal_are_listed_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """(The order of the two listings has its own test; here it is shown that the code can be asked to break it.)"""
     calls: list[str] = []
-    inner = journal.Journal._list
-    monkeypatch.setattr(journal.Journal, "_list", lambda self, part: calls.append(part) or inner(self, part))
+    inner = journal_reader.JournalReader._list
+    monkeypatch.setattr(
+        journal_reader.JournalReader, "_list", lambda self, part: calls.append(part) or inner(self, part)
+    )
     Two().journal.entries()
     assert calls == ["closed", "touched"]

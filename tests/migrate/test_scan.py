@@ -10,7 +10,10 @@ import pytest
 
 from chromalith.errors import Invalid, NotFound
 from chromalith.migrate.scan.finding import RULES, Confidence, Scanned, Severity
+from chromalith.migrate.scan.nearness import near_chroma
+from chromalith.migrate.scan.program import Program
 from chromalith.migrate.scan.run import scan
+from chromalith.migrate.scan.sources import read_tree
 
 SAMPLES = Path(__file__).parent / "scan_samples"
 _EXPECT = re.compile(r"# expect: ([a-z? -]+)")
@@ -162,6 +165,41 @@ def test_what_cannot_be_read_is_not_clean(tmp_path: Path, name: str, body: bytes
     assert [f.rule for f in scanned.findings] == ["direct-client", "direct-write"]
     write(tmp_path, "", "other.py")
     assert not scan(tmp_path).is_clean
+
+
+def test_a_deep_expression_spoils_only_its_file(tmp_path: Path) -> None:
+    """An expression that can't be followed to its end makes its file unreadable, and no other."""
+    write(tmp_path, "a = " + "+".join(["b"] * 900) + "\n" + "c = " + "-" * 400 + "d\n", "long.py")
+    write(tmp_path, "a = " + "f(" * 90 + ")" * 90 + "\nx" + ".y" * 900 + "\n", "deep.py")
+    write(tmp_path, WRITES, "other.py")
+    scanned = scan(tmp_path)
+    assert [f.rule for f in scanned.findings] == ["direct-client", "direct-write"]
+    assert {each.file for each in scanned.unreadable} == {"deep.py"}
+    assert "deeply" in scanned.unreadable[0].reason
+
+
+def test_only_what_can_have_to_do_with_chroma_is_followed_far(tmp_path: Path) -> None:
+    """Modules that imports join to one that names Chroma, and no others."""
+    write(tmp_path, "import b\n", "a.py")
+    write(tmp_path, "import chromadb, c\n", "b.py")
+    write(tmp_path, "", "c.py")
+    write(tmp_path, "import e\n", "d.py")
+    write(tmp_path, "from . import d\nimport importlib\nimportlib.import_module('f')\n", "e.py")
+    write(tmp_path, "", "f.py")
+    program = Program(read_tree(tmp_path).sources)
+    assert [module.dotted for module in near_chroma(program)] == ["a", "b", "c"]
+    write(tmp_path, "# Chroma\n", "f.py")
+    assert len(near_chroma(Program(read_tree(tmp_path).sources))) == 6
+
+
+def test_the_work_does_not_explode(tmp_path: Path) -> None:
+    """Long chains of calls and loops within loops are gone through in a number of steps that grows with the code, not with its powers."""
+    chain = "a" + "".join(f".f{n}()" for n in range(60))
+    loops = "".join(f"{' ' * n}for x{n} in y:\n" for n in range(18)) + " " * 18 + "pass\n"
+    nested = "b = " + "".join(f"f{n}(lambda x: " for n in range(25)) + "x" + ")" * 25 + "\n"
+    write(tmp_path, f"{chain}\n{loops}{nested}c" + "[0]" * 60 + " = 1\n")
+    write(tmp_path, WRITES, "other.py")
+    assert len(scan(tmp_path).findings) == 2
 
 
 def test_what_is_looked_at(tmp_path: Path) -> None:

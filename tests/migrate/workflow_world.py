@@ -9,6 +9,7 @@ import numpy as np
 from tests.migrate.memory_side import Faults, MemorySide, Row
 
 from chromalith.clock import ManualClock
+from chromalith.migrate.journal import Journal
 from chromalith.migrate.phases import Phase
 from chromalith.migrate.places import Place
 from chromalith.migrate.port import Role, SideKind, Sides
@@ -20,6 +21,7 @@ from chromalith.migrate.workflow.ports import ClientSeen, ShadowSeen
 from chromalith.migrate.workflow.verbs import Outcome, Workflow
 from chromalith.store.memory import MemoryStore
 from chromalith.store.port import Store
+from chromalith.testing.in_line import InLineExecutor
 from chromalith.transfer.port import Definition
 
 SOURCE = SideName(SideKind.SERVER, "http://127.0.0.1:1", "default_tenant", "default_database")
@@ -58,10 +60,25 @@ class World:
         self.live: tuple[ClientSeen, ...] = ()
         self.reads = GOOD_SHADOW
 
+    def copy(self) -> World:
+        """Another world in the same state, which shares nothing with this one."""
+        clock = ManualClock(
+            wall_us=self.clock.now_us(), seed=1
+        )  # other chance: else the id of the next freeze would be that of an old one
+        other = World(clock, self.timing)
+        for entry in [entry for page in self.store.list("") for entry in page]:
+            other.store.put(entry.key, self.store.get(entry.key).body)
+        for mine, copied in ((self.source, other.source), (self.target, other.target)):
+            for name, collection in mine.collections.items():
+                copied.create(name, collection.definition).rows = dict(collection.rows)
+        other.live, other.reads = self.live, self.reads
+        return other
+
     def workflow(self, store: Store | None = None, **options: Any) -> Workflow:
         """A tool of its own, over ``store`` if one is given."""
         place = Place(store or self.store, clock=self.clock)
-        parts = SeenParts(place, lambda: self.sides)
+        journal = Journal(place, executor=lambda count, name: InLineExecutor(), linger_s=0)
+        parts = SeenParts(place, lambda: self.sides, journal)
         parts.live, parts.reads = self.live, self.reads
         return Workflow(place, self.sides, parts=parts, who="test", **options)
 

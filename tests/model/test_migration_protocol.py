@@ -81,7 +81,7 @@ LONG: dict[str, tuple[World, Cast]] = {
     ),
     "a write, a deletion, a backfill, a reconciler": (FRESH, {"w1": w(1), "w2": w(2, op="delete"), "b": b(), "r": r()}),
     "two faults": (World((FIRST, FIRST), faults=2), {"w1": w(1), "w2": w(2), "r": r(passes=2)}),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("scene", SCENES)

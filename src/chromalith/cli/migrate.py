@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from chromalith.cli import migrate_backfill, migrate_proof, migrate_reconcile, migrate_start, migrate_status
+from chromalith.cli import (
+    migrate_backfill,
+    migrate_proof,
+    migrate_reconcile,
+    migrate_shadow,
+    migrate_start,
+    migrate_status,
+    migrate_verify,
+)
 from chromalith.cli.invocation import Invocation, accept_shared, command
 from chromalith.cli.migrate_common import (
     DryRunOption,
@@ -21,7 +29,7 @@ from chromalith.cli.migrate_print import print_outcome
 from chromalith.migrate.places import DEFAULT_NAME
 from chromalith.migrate.workflow.gates import GateLimits
 
-PARTS = (migrate_start, migrate_status, migrate_backfill, migrate_reconcile, migrate_proof)
+PARTS = (migrate_start, migrate_status, migrate_backfill, migrate_verify, migrate_reconcile, migrate_proof, migrate_shadow)
 """Modules with further commands of the group; each has ``declare(group)``."""
 
 _LIMITS = GateLimits()

@@ -141,7 +141,7 @@ def _tell(run: Invocation, outcome: BackfillOutcome) -> None:
     )
     evened = outcome.evened
     if evened.total:
-        line(f"at the end: added {evened.added:,}, corrected {evened.changed:,}, removed {evened.deleted:,} at the target")
+        line(f"removed at the target, because the source does not have them: {evened.deleted:,}")
     for name in outcome.gone:
         line(f"not at the source any more: {name}", "yellow")
     for each in outcome.rejects[:REJECTS_PRINTED]:

@@ -8,7 +8,7 @@ The problem. A copy of a database that changes is wrong the moment it ends, and 
 3. The source's ids are taken *once*, after 1, and kept in the migration's store (:mod:`.backfill_ids`): what is added later, its
    client adds on both sides.
 4. Chunks are copied (:mod:`.backfill_chunk`), side by side and as fast as is allowed (:mod:`.throttle`), and marked as done.
-5. At the end both sides' ids are compared: what only the target has is removed, what it lacks is added.
+5. At the end, what the target had before and the source does not have is removed.
 
 Every step may be repeated; who says the verb again goes on where it was. Records whose values a client changes meanwhile are the
 journal's: a backfill that is finished says nothing of them, and the gates before ``verify`` and ``ramp`` want a short journal.
@@ -92,7 +92,7 @@ class BackfillOutcome:
         collections: how many were copied; ``gone``: those that the source does not have any more.
         records: of the source, when their ids were taken.
         counts: what became of them, in earlier attempts of this run, too.
-        evened: what the comparison of the ids at the end had to do.
+        evened: what was done at the end about records that only the target had.
         rejects: what the target does not take; ``verify`` will show it as missing.
         seconds: of this attempt.
         already: whether it had finished before.
@@ -342,8 +342,7 @@ class _Work:
             left_out = frozenset(each.id for each in self._rejected.get(name, ()))
             try:
                 copy.copy(plan, left_out)
-                refused = {each.id for each in self._copies[name][1].rejects() or ()}
-                self.evened += copy.finish(left_out | refused)
+                self.evened += copy.finish(plan)
                 return
             except NotFound:
                 if attempt == REOPENINGS:

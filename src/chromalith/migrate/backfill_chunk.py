@@ -119,7 +119,9 @@ class ChunkCopier:
             return Chunk(Counts(rejected=skipped))
         self._throttle.admit(0)  # a pause is waited out before the entry is opened, which would grow old
         began_s = self._clock.monotonic_s()
-        with self._opening:  # entries that are opened at once share an object, which can't be removed when one of them is settled
+        with (
+            self._opening
+        ):  # entries that are opened at once share an object, which can't be removed when one of them is settled
             entry = self._journal.open(self._source.name, wanted_ids, authority=Role.SOURCE, op=BACKFILL)
         written = _Written()
         try:

@@ -1,4 +1,4 @@
-"""The copy of one collection: its ids, its chunks side by side, and at the end what the target has too much or too little."""
+"""The copy of one collection: its ids, its chunks side by side, and at the end what the target has too much."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from chromalith.migrate.mend import Mender
 from chromalith.migrate.port import Limits, SideCollection
 from chromalith.migrate.states import States
 from chromalith.migrate.throttle import Throttle
-from chromalith.model.segment import id_hash
 from chromalith.threads import NewExecutor
 
 CHUNK_ROWS = 5_000
@@ -90,11 +89,14 @@ class CollectionCopy:
         self._marked_s = self._clock.monotonic_s()
 
     def prepare(self) -> IdPlan:
-        """Take the ids, if that was not done before. Raises as a read of the source."""
+        """Take the ids of both sides, if that was not done before. Raises as a read.
+
+        The target's first: what a client adds goes to the source first, so that it can't look like too much."""
         plan = self._ids.plan()
         if plan is None:
             rows = chunk_rows(self._tools.chunk_rows, self._source, self._limits)
-            plan = self._ids.make(self._source.ids(), rows)
+            there = self._target.ids() if self._target.count() else []
+            plan = self._ids.make(self._source.ids(), rows, there)
         return plan
 
     def look(self, plan: IdPlan) -> list[Reject]:
@@ -118,7 +120,7 @@ class CollectionCopy:
         chunks = [chunk for chunk in range(plan.chunks) if chunk not in done.chunks]
         if not chunks:
             return
-        known = KnownIds(self._target.ids() if self._target.count() else [])
+        known = KnownIds(self._ids.there(plan))
         tools = self._tools
         copier = ChunkCopier(
             tools.journal,
@@ -151,32 +153,25 @@ class CollectionCopy:
             raise
         self._flush()
 
-    def finish(self, left_out: frozenset[str]) -> Applied:
-        """Remove what only the target has, and add what it lacks: left from an earlier attempt, or missed. Raises as a write.
+    def finish(self, plan: IdPlan) -> Applied:
+        """Remove what the target had before, and the source does not have: left from an earlier attempt. Raises as a write.
 
-        The target is listed first: what a client adds goes to the source first, so it can't look like too much."""
-        there = self._target.ids() if self._target.count() else []
-        here = self._source.ids()
-        hashes = set(id_hash(here).tolist()) if here else set()
-        extra = (
-            [i for i, known in zip(there, id_hash(there).tolist(), strict=True) if known not in hashes] if there else []
-        )
-        hashes = set(id_hash(there).tolist()) if there else set()
-        lacking = (
-            [i for i, known in zip(here, id_hash(here).tolist(), strict=True) if known not in hashes] if here else []
-        )
-        missing = [record_id for record_id in lacking if record_id not in left_out]
-        suspects = [*extra, *missing]
-        if not suspects:
+        Only that can be too much: everything else at the target was copied here, or written by a client under its own entry. So the
+        target isn't listed again, which would be reading all of what was copied."""
+        there = self._ids.there(plan)
+        if not there:
             return NOTHING
-        mended = self._tools.mender.mend(self._source.name, suspects)
-        if mended.left:
+        here = KnownIds(self._source.ids())
+        known = here.among(there)
+        extra = [record_id for record_id in there if record_id not in known]
+        mended = self._tools.mender.mend(self._source.name, extra) if extra else None
+        if mended is not None and mended.left:
             raise Unavailable(
-                f"records could not be made equal collection={self._source.name!r} records={len(mended.left)}"
+                f"records could not be removed collection={self._source.name!r} records={len(mended.left)}"
                 f" first={sorted(mended.left)[0]!r}",
                 hint="; ".join(mended.reasons)[:500],
             )
-        return mended.applied
+        return NOTHING if mended is None else mended.applied
 
     def _one(self, copier: ChunkCopier, plan: IdPlan, chunk: int, turns: Turns) -> None:
         """One chunk, and a note of it."""

@@ -1,6 +1,7 @@
 """What a backfill copies and how far it has come, in the migration's store: so that it can be killed at any moment and go on.
 
-    backfill/<h(collection)>/<run>/ids-<part>.json      all ids of the source, taken at one moment
+    backfill/<h(collection)>/<run>/ids-<…>-<part>.json     all ids of the source, taken at one moment
+    backfill/<h(collection)>/<run>/there-<…>-<part>.json   all ids that the target had before anything was copied
     backfill/<h(collection)>/<run>/plan.json            how many, in which parts and chunks; written last, so a plan is whole
     backfill/<h(collection)>/<run>/done.json            the chunks that are copied, and what became of their records
     backfill/<h(collection)>/<run>/rejects-<what>.json  records that the target does not take
@@ -67,11 +68,16 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class IdPlan:
-    """The ids of one collection: ``total`` of them, in ``parts`` objects of ``part_rows``, copied in chunks of ``chunk_rows``."""
+    """The ids of one collection: ``total`` of them, in ``parts`` objects of ``part_rows``, copied in chunks of ``chunk_rows``.
+
+    ``there``: how many the target had. ``attempt`` is part of the objects' names: of two processes that take the ids at once, at different
+    moments, one wins, and the other's objects are never read."""
 
     total: int
     part_rows: int
     chunk_rows: int
+    there: int
+    attempt: str
 
     @property
     def chunks(self) -> int:
@@ -120,32 +126,42 @@ class IdStore:
         try:
             if value["format"] != FORMAT:
                 raise ValueError(value["format"])
-            return IdPlan(int(value["total"]), int(value["part_rows"]), int(value["chunk_rows"]))
+            return IdPlan(
+                total=int(value["total"]),
+                part_rows=int(value["part_rows"]),
+                chunk_rows=int(value["chunk_rows"]),
+                there=int(value["there"]),
+                attempt=str(value["attempt"]),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise _corrupt(key) from error
 
-    def make(self, ids: Sequence[str], chunk_rows: int) -> IdPlan:
-        """Keep ``ids`` and the plan; another process's, if it was first. Raises ``Unavailable``, ``Unknown``."""
+    def make(self, ids: Sequence[str], chunk_rows: int, there: Sequence[str] = ()) -> IdPlan:
+        """Keep the source's ``ids``, those that the target has (``there``), and the plan; another process's, if it was first.
+
+        Raises ``Unavailable``, ``Unknown``."""
         part_rows = chunk_rows * max(1, PART_IDS // chunk_rows)
-        plan = IdPlan(len(ids), part_rows, chunk_rows)
-        # Two processes at once take their ids at different moments: parts of the loser must not stand below the winner's plan.
-        attempt = self._place.clock.random_hex(8)
-        for part in range(plan.parts):
-            body = json.dumps(list(ids[part * part_rows : (part + 1) * part_rows]), ensure_ascii=False).encode()
-            self._place.store.put(self._part_key(attempt, part), body)
+        mine = IdPlan(len(ids), part_rows, chunk_rows, len(there), self._place.clock.random_hex(8))
+        for what, column in (("ids", ids), ("there", there)):
+            for part in range(-(-len(column) // part_rows)):
+                rows = list(column[part * part_rows : (part + 1) * part_rows])
+                self._place.store.put(self._part_key(what, mine, part), json.dumps(rows, ensure_ascii=False).encode())
         register = Register(self._place.store, f"{self._prefix}plan.json", self._place.clock)
-        register.create({"format": FORMAT, "attempt": attempt, "collection": self._collection} | asdict(plan))
-        found = self.plan()
-        assert found is not None
-        return found
+        register.create({"format": FORMAT, "collection": self._collection} | asdict(mine))
+        return self.plan() or mine
 
     def ids(self, plan: IdPlan, chunk: int) -> list[str]:
         """The ids of one chunk. Raises ``Unavailable``, ``Corrupt``."""
         part, offset = divmod(chunk * plan.chunk_rows, plan.part_rows)
         with self._lock:
             if self._cached is None or self._cached[0] != part:
-                self._cached = (part, self._read_part(part))
+                self._cached = (part, self._read_part("ids", plan, part))
             return self._cached[1][offset : offset + plan.chunk_rows]
+
+    def there(self, plan: IdPlan) -> list[str]:
+        """The ids that the target had before anything was copied. Raises ``Unavailable``, ``Corrupt``."""
+        parts = range(-(-plan.there // plan.part_rows))
+        return [record_id for part in parts for record_id in self._read_part("there", plan, part)]
 
     def done(self) -> Done:
         """What is copied. Raises ``Unavailable``, ``Corrupt``."""
@@ -183,12 +199,11 @@ class IdStore:
                     raise _corrupt(item.key) from error
         return found
 
-    def _part_key(self, attempt: str, part: int) -> str:
-        return f"{self._prefix}ids-{attempt}-{part:05d}.json"
+    def _part_key(self, what: str, plan: IdPlan, part: int) -> str:
+        return f"{self._prefix}{what}-{plan.attempt}-{part:05d}.json"
 
-    def _read_part(self, part: int) -> list[str]:
-        value = Register(self._place.store, f"{self._prefix}plan.json", self._place.clock).read().value or {}
-        key = self._part_key(str(value.get("attempt")), part)
+    def _read_part(self, what: str, plan: IdPlan, part: int) -> list[str]:
+        key = self._part_key(what, plan, part)
         try:
             found = json.loads(self._place.store.get(key).body)
         except ValueError as error:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor, Future
+from concurrent.futures import wait as wait_for
 from typing import Any
 
 EXIT_S = 1.0
@@ -37,7 +39,7 @@ class DaemonExecutor(Executor):
         self._threads = 0
         self._idle = 0
         self._closed = False
-        atexit.register(self._at_exit)
+        atexit.register(_at_exit, weakref.ref(self))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run ``fn`` in a thread. Raises ``RuntimeError`` after :meth:`shutdown`."""
@@ -61,19 +63,16 @@ class DaemonExecutor(Executor):
             self._ready.notify_all()
         for future in left:
             future.cancel()
-        atexit.unregister(self._at_exit)
         if wait:
-            self._join(None)
+            self.join(None)
 
-    def _join(self, timeout_s: float | None) -> None:
+    def join(self, timeout_s: float | None) -> None:
+        """Wait until what was submitted has ended, so many seconds at most (``None``: for ever). In a forked child there is nothing."""
+        if os.getpid() != self._process:
+            return
         with self._ready:
             futures = [*self._under_way, *(future for future, _ in self._waiting)]
-        wait(futures, timeout_s)
-
-    def _at_exit(self) -> None:
-        if os.getpid() == self._process:  # a forked child has none of the threads
-            self._closed = True
-            self._join(EXIT_S)
+        wait_for(futures, timeout_s)
 
     def _loop(self) -> None:
         while True:
@@ -100,3 +99,9 @@ def _settle(future: Future[Any], work: Callable[[], Any]) -> None:
         future.set_exception(error)
     else:
         future.set_result(result)
+
+
+def _at_exit(reference: weakref.ref[DaemonExecutor]) -> None:
+    pool = reference()
+    if pool is not None:
+        pool.join(EXIT_S)

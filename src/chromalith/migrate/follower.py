@@ -13,6 +13,7 @@ No state at all is a migration that was not started: phase direct. But one that 
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -132,10 +133,12 @@ class Follower:
             view = _view(seen, self._states.place.name)
         slow = 0
         while True:
+            since_s = self._clock.monotonic_s() + POLL_S / 2  # those who wait share a reading
             freeze = view.state.freeze
             if freeze is not None:
                 if self._left_behind(freeze, view.state):
                     self._take_back(freeze)
+                    since_s = math.inf
                 else:
                     self._clock.sleep(POLL_S)
             elif self._clock.monotonic_s() - view.at_s <= view.age_max_s:
@@ -145,18 +148,19 @@ class Follower:
                     f"the migration's state takes longer to read than it may be old age_max_s={view.age_max_s:g}",
                     hint="nothing was written; try again",
                 )
-            view = self._look(self._clock.monotonic_s() - POLL_S / 2)
+            view = self._look(since_s)
 
     def holds(self, view: View) -> bool:
         """Whether a write may still begin on ``view``: it is not too old, and nothing newer is known that would send it elsewhere."""
         seen = self._seen
         if seen is None or self._clock.monotonic_s() - view.at_s > view.age_max_s:
             return False
-        return seen.at_s <= view.at_s or _view(seen, view.state.name).routing == view.routing
+        return _view(seen, view.state.name).routing == view.routing
 
     def look(self) -> View:
         """The state, read now. Raises ``Unavailable``, ``Corrupt``."""
-        return self._look(self._now())
+        self._now()
+        return self._look(math.inf)
 
     def stop(self) -> None:
         """Let the thread go. It is made again if it is needed."""

@@ -17,15 +17,15 @@ SMALLEST_S = 0.0001
 PER_DOUBLING = 4
 BUCKETS = 88
 """The last one begins at 100 µs x 2**(87/4), which is about six minutes; what takes longer is counted there."""
+_LONGEST_S = 1e6
 
 
 def bucket(seconds: float) -> int:
     """Where a duration is counted. What is no duration (negative, not a number) is the shortest."""
     if not seconds > SMALLEST_S:
         return 0
-    if math.isinf(seconds):
-        return BUCKETS - 1
-    return min(BUCKETS - 1, int(PER_DOUBLING * math.log2(seconds / SMALLEST_S)))
+    doublings = math.log2(min(seconds, _LONGEST_S) / SMALLEST_S)
+    return min(BUCKETS - 1, int(PER_DOUBLING * doublings))
 
 
 @dataclass(frozen=True, slots=True)

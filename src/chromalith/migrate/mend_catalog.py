@@ -12,7 +12,9 @@ from chromalith.errors import ChromalithError, NotFound, Unknown
 from chromalith.migrate.entries import CREATE, DELETE_COLLECTION, MODIFY, Entry
 from chromalith.migrate.journal import Journal
 from chromalith.migrate.permission import Refused, permit
+from chromalith.migrate.phases import Phase
 from chromalith.migrate.port import Role, SideCollection, Sides
+from chromalith.migrate.state import State
 from chromalith.migrate.states import States
 
 
@@ -56,11 +58,11 @@ class CatalogMender:
         Raises only what the journal and the state raise.
         """
         try:
-            main = permit(self._states, freeze_id).main
+            state = permit(self._states, freeze_id)
         except Refused as refusal:
             return Settled(str(refusal))
         try:
-            step, reason = self._step(name, main, deleted)
+            step, reason = self._step(name, state.main, deleted)
         except ChromalithError as error:
             return Settled(_text(error))
         if reason is None and step is not None:
@@ -68,7 +70,7 @@ class CatalogMender:
         if reason is not None or not deleted or step == DELETE_COLLECTION:
             return Settled(reason, step)
         try:
-            return Settled(None, step, self._suspects(name))
+            return Settled(None, step, self._suspects(name, state))
         except ChromalithError as error:
             return Settled(_text(error), step)
 
@@ -135,10 +137,12 @@ class CatalogMender:
         self._journal.close(entry, "ok" if left is None else "failed")
         return reason if left is None else f"the second side's collection is still another one name={name!r}"
 
-    def _suspects(self, name: str) -> tuple[str, ...]:
-        found = [self.find(role, name) for role in Role]
-        ids = [set() if collection is None else set(collection.ids()) for collection in found]
-        return tuple(sorted(ids[0] ^ ids[1]))
+    def _suspects(self, name: str, state: State) -> tuple[str, ...]:
+        """What only one side has. Before the backfill begins the second lacks nearly everything, and will get it from there."""
+        authority, second = (self.find(role, name) for role in (state.main, state.main.other))
+        wanted, there = ([] if collection is None else collection.ids() for collection in (authority, second))
+        missing = set() if state.phase is Phase.DUAL else set(wanted) - set(there)
+        return tuple(sorted(missing | (set(there) - set(wanted))))
 
 
 def described(collection: SideCollection) -> dict[str, object]:

@@ -131,7 +131,8 @@ def describe(
 # -- cleaning ----------------------------------------------------------------------------------------------------------
 
 _SAFE_ARGUMENTS = frozenset({"ids", "n_results", "n", "limit", "offset", "include", "query_embeddings"})
-_SAFE_COLUMNS = frozenset({"ids", "distances", "embeddings", "included"})
+_SAFE_COLUMNS: dict[str, type] = {"ids": str, "included": str, "distances": float, "embeddings": float}
+"""Columns that are shown, and of what; a side that answers nonsense may have put anything there."""
 _HIDDEN_COLUMNS = {"documents": "document", "uris": "uri"}
 
 
@@ -171,11 +172,22 @@ def _answer(answer: Any, keep: frozenset[str]) -> Any:
 
 
 def _column(name: str, value: Any, keep: frozenset[str]) -> Any:
-    if name in _SAFE_COLUMNS or _HIDDEN_COLUMNS.get(name) in keep:
+    if _HIDDEN_COLUMNS.get(name) in keep:
         return value
+    if name in _SAFE_COLUMNS:
+        return _only(_SAFE_COLUMNS[name], value)
     if name == "metadatas":
         return _metadata(value, keep)
     return _hidden_leaves(value)
+
+
+def _only(kind: type, value: Any) -> Any:
+    """Lists of what belongs there, and what :func:`plain` made; the rest is hidden."""
+    if isinstance(value, list):
+        return [each if isinstance(each, kind) else _only(kind, each) for each in value]
+    if isinstance(value, dict) and value.keys() <= {"numbers", "digest", "left_out"}:
+        return value
+    return value if kind is float and isinstance(value, int | float) else _hidden(value)
 
 
 def _metadata(value: Any, keep: frozenset[str]) -> Any:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.migrate.live import diary
-from tests.migrate.live.application import Plan, source_client
+from tests.migrate.live.application import Plan, let_go, source_client
 from tests.migrate.live.judge import Expected, held, unequal
 from tests.migrate.live.story import COLLECTIONS
 
 ROOT = Path(__file__).parents[3]
-TIMING = {"state-age-max": 0.5, "freeze-limit": 12.0, "abandoned-after": 6.0, "second-write": 2.0}
+TIMING = {"state-age-max": 1.0, "freeze-limit": 12.0, "abandoned-after": 6.0, "second-write": 2.0}
 """Small enough for a walk of seconds. ``abandoned-after`` is longer than any call that a test makes."""
 ANSWER_S_MAX = 60.0
 DONE, TRY_AGAIN, DIFFERENT = 0, 3, 4
@@ -242,6 +242,6 @@ def sides_faults(plan: Plan, expected: Expected | None, *, source: bool, target:
         if source and target:
             found += unequal(rows["source"], rows["target"], name, space)
     for client in (left, right):
-        if client is not None and hasattr(client, "close"):
-            client.close()
+        if client is not None:
+            let_go(client)
     return found

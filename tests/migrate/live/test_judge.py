@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.migrate.live import story
-from tests.migrate.live.application import Plan, seed, source_client
+from tests.migrate.live.application import Plan, let_go, seed, source_client
 from tests.migrate.live.crew import Application
 from tests.migrate.live.diary import ACKNOWLEDGED, FAILED, UNKNOWN, Told
 from tests.migrate.live.judge import Expected, held, last_of_shared, own_states, unequal
@@ -39,6 +39,7 @@ def test_the_application_alone_is_judged_right(own_chroma_server: ChromaServer, 
         for name, space in COLLECTIONS.items()
         for fault in expected.faults("source", name, space, held(client, name))
     ]
+    let_go(client)
     assert faults == []
     assert application.wrong_reads() == []
     outcomes = [told.outcome for each in application.stories().values() for told in each.calls]

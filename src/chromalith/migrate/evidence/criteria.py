@@ -148,7 +148,10 @@ def verified(e: Evidence) -> tuple[Outcome, str] | None:
         return Outcome.NOT_MET, told or "the last comparison did not end clean"
     # The one in force when the source got its last write: after `complete` it gets none, and nothing can be compared any more.
     flip = reached(e.state, Phase.CUTOVER) if e.state.phase in CUT_OVER else reached(e.state, Phase.DUAL)
-    if flip is not None and _count(found, "at_us") < flip.at_us:
+    is_older = flip is not None and (
+        _count(found, "epoch") < flip.epoch if "epoch" in found else _count(found, "at_us") < flip.at_us
+    )
+    if flip is not None and is_older:
         return Outcome.NO_EVIDENCE, f"the last comparison is older than the change to {flip.after}"
     return None
 

@@ -21,7 +21,7 @@ code, .mono { font: .88em ui-monospace, SFMono-Regular, Menlo, Consolas, monospa
 .muted, svg .muted { color: var(--soft); fill: var(--soft); }
 .verdict { display: inline-block; padding: .15rem .7rem; border-radius: 1rem; border: 1.5px solid currentColor; font-weight: 600; }
 .good { color: var(--good); } .bad { color: var(--bad); } .open { color: var(--open); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(11.5rem, 1fr)); gap: .8rem; margin: 1.4rem 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.4rem, 1fr)); gap: .8rem; margin: 1.4rem 0; }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: .8rem 1rem; }
 .tile b { display: block; font-size: 1.45rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: 1rem 1.2rem; overflow-x: auto; }
@@ -31,13 +31,14 @@ svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--soft); font-size: .9rem; } tr:last-child td { border-bottom: 0; }
-td.n, th.n { text-align: right; }
+td.n, th.n { text-align: right; padding-right: 1.6rem; }
+td.t { white-space: nowrap; }
 ul.checks { list-style: none; margin: 0; padding: 0; }
 ul.checks > li { padding: .6rem 0; border-bottom: 1px solid var(--line); } ul.checks > li:last-child { border: 0; }
-ul.checks .sign { display: inline-block; min-width: 7.2rem; font-weight: 600; }
-ul.checks ul { margin: .2rem 0 0 7.2rem; padding: 0; list-style: none; color: var(--soft); font-size: .93rem; }
+ul.checks .sign { display: inline-block; min-width: 8rem; font-weight: 600; }
+ul.checks ul { margin: .2rem 0 0 8rem; padding: 0; list-style: none; color: var(--soft); font-size: .93rem; }
 .key { display: inline-block; width: .8rem; height: .8rem; border-radius: .2rem; margin-right: .4rem; vertical-align: -.05rem; }
-details summary { cursor: pointer; }
+details { margin-top: .7rem; } details summary { cursor: pointer; color: var(--soft); } details table { margin-top: .5rem; }
 @media (max-width: 40rem) { ul.checks ul { margin-left: 0; } }
 @media print { body { background: none; } .card, .tile { break-inside: avoid; } }
 """
@@ -61,7 +62,15 @@ def section(title: str, *parts: str) -> str:
 
 def text(said: str, kind: str = "") -> str:
     """A paragraph."""
-    return f"<p{_class(kind)}>{escape(said)}</p>" if said else ""
+    return f"<p{_class(kind)}>{inline(said)}</p>" if said else ""
+
+
+def inline(said: str) -> str:
+    """A sentence: escaped, and what stands between backticks as code."""
+    parts = escape(said).split("`")
+    if len(parts) % 2 == 0:
+        return escape(said)
+    return "".join(f"<code>{part}</code>" if n % 2 else part for n, part in enumerate(parts))
 
 
 def card(*parts: str) -> str:
@@ -85,7 +94,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
     )
     body = "".join(
         "<tr>"
-        + "".join(f"<td{_class('n' if right[n] else '')}>{_cell(cell)}</td>" for n, cell in enumerate(row))
+        + "".join(
+            f"<td{_class('n' if right[n] else 't' if _is_short(cell) else '')}>{_cell(cell)}</td>"
+            for n, cell in enumerate(row)
+        )
         + "</tr>"
         for row in rows
     )
@@ -107,7 +119,12 @@ def folded(title: str, inside: str) -> str:
 
 
 def _cell(cell: str | int) -> str:
-    return f"{cell:,}" if isinstance(cell, int) else escape(cell)
+    return f"{cell:,}" if isinstance(cell, int) else inline(cell)
+
+
+def _is_short(cell: str | int) -> bool:
+    """A time or a sign, which is not to be broken over lines."""
+    return len(str(cell)) <= 20 and str(cell).endswith((" UTC", "met", "evidence"))
 
 
 def _class(name: str) -> str:

@@ -85,9 +85,7 @@ def _tiles(e: Evidence, items: Sequence[Item]) -> str:
 
 def _open(e: Evidence, items: Sequence[Item]) -> str:
     rows = [
-        (_SIGNS[item.outcome][1], item.title, item.evidence[-1] if item.evidence else "", item.todo)
-        for item in items
-        if item.todo
+        (_SIGNS[item.outcome][1], item.title, "; ".join(item.evidence[-2:]), item.todo) for item in items if item.todo
     ]
     rows += [("? no evidence", "Something could not be read", each, "") for each in e.unreadable]
     if not rows:
@@ -253,7 +251,7 @@ def _checks(items: Sequence[Item]) -> str:
 def _check(item: Item) -> str:
     kind, sign = _SIGNS[item.outcome]
     said = [*item.evidence, *([f"→ {item.todo}"] if item.todo else [])]
-    inside = "".join(f"<li>{escape(each)}</li>" for each in said)
+    inside = "".join(f"<li>{page.inline(each)}</li>" for each in said)
     return f'<li><span class="sign {kind}">{escape(sign)}</span>{escape(item.title)}<ul>{inside}</ul></li>'
 
 

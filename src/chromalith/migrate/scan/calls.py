@@ -73,8 +73,11 @@ class Calls:
 
     def call(self, node: ast.Call, names: Names) -> Value:
         """What the call gives."""
-        receiver = self.x.value(node.func.value, names) if isinstance(node.func, ast.Attribute) else NOTHING
-        function = self.x.value(node.func, names)
+        if isinstance(node.func, ast.Attribute):
+            receiver = self.x.value(node.func.value, names)  # once: twice would be 2^n times in a chain of n calls
+            function = self.x.attribute_of(node.func, receiver)
+        else:
+            receiver, function = NOTHING, self.x.value(node.func, names)
         given = self._arguments(node, names)
         container = self._container(node, receiver, given, names)
         builtin = self._builtin(node, given, names)

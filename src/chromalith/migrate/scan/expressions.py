@@ -92,7 +92,10 @@ class Expressions:
         return True
 
     def _attribute(self, node: ast.Attribute, names: Names) -> Value:
-        receiver = self.value(node.value, names)
+        return self.attribute_of(node, self.value(node.value, names))
+
+    def attribute_of(self, node: ast.Attribute, receiver: Value) -> Value:
+        """An attribute, of a receiver that was looked at already."""
         found = self.attribute(receiver, node.attr, node)
         if all(v.is_foreign(thing) for thing in (*receiver, *found)):
             loose = self.program.get_loose(loose_key(node))

@@ -7,12 +7,14 @@ not known.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from chromalith.migrate.scan import values as v
 from chromalith.migrate.scan.annotations import annotated, default_of
 from chromalith.migrate.scan.calls import Calls
 from chromalith.migrate.scan.expressions import Expressions, Tell
+from chromalith.migrate.scan.nearness import near_chroma
 from chromalith.migrate.scan.program import Class, Module, Names, Program, Routine
 from chromalith.migrate.scan.values import NOTHING, Kind, Thing, Value, elements, items, join
 
@@ -20,22 +22,33 @@ PASSES_MAX = 12
 """Facts travel one call further in each pass; a chain of wrappers longer than that has its own troubles."""
 
 
-def interpret(program: Program, tell: Callable[[Module], Tell]) -> None:
-    """Learn until nothing is new, then once more, telling what is found.
+LOOPS_MAX = 3
+
+
+def interpret(program: Program, tell: Callable[[Module], Tell]) -> set[str]:
+    """Learn until nothing is new, then once more, telling what is found. Returns the files that could not be followed to their end.
 
     Annotations say what a parameter is, but not who made it; they are believed only where no call of the tree says more."""
+    near = near_chroma(program)
     for trusts in (False, True):
         program.trusts_annotations = trusts
-        todo = program.modules
+        todo = near if trusts else program.modules
         for _ in range(PASSES_MAX):
             program.changed.clear()
             for module in todo:
-                Flow(program, module, None).run()
-            todo = [module for module in program.modules if not program.changed.isdisjoint(module.reads)]
+                _go_through(program, module, None)
+            todo = [module for module in near if not program.changed.isdisjoint(module.reads)]
             if not todo:
                 break
-    for module in program.modules:
-        Flow(program, module, tell(module)).run()
+    return {module.source.file for module in program.modules if not _go_through(program, module, tell(module))}
+
+
+def _go_through(program: Program, module: Module, tell: Tell | None) -> bool:
+    try:
+        Flow(program, module, tell).run()
+    except RecursionError:  # an expression of a thousand terms: the other modules are none the worse
+        return False
+    return True
 
 
 class Flow:
@@ -47,7 +60,8 @@ class Flow:
         self.x = Expressions(program, module, tell)
         self.x.calls = Calls(self.x)
         self.x.lambdas = self._lambda
-        self._later: list[Callable[[], None]] = []
+        self._loops = 0
+        self._later: dict[str, Callable[[], None]] = {}
 
     def run(self) -> None:
         self.program.now = self.module
@@ -55,7 +69,7 @@ class Flow:
         self.module.globals.now = {}
         self.block(self.module.source.tree.body, self.module.globals, None)
         while self._later:
-            self._later.pop(0)()
+            self._later.pop(next(iter(self._later)))()
 
     def block(self, body: Iterable[ast.stmt], names: Names, routine: Routine | None) -> None:
         for statement in body:
@@ -107,15 +121,17 @@ class Flow:
                 self.x.value(test, names)
                 self._either([body, orelse], names, routine)
             case ast.While(test=test, body=body, orelse=orelse):
-                for _ in range(2):
-                    self.x.value(test, names)
-                    self._either([body, []], names, routine)
+                with self._loop() as times:
+                    for _ in range(times):
+                        self.x.value(test, names)
+                        self._either([body, []], names, routine)
                 self.block(orelse, names, routine)
             case ast.For(target=target, iter=iterated) | ast.AsyncFor(target=target, iter=iterated):
                 found = elements(self.x.value(iterated, names))
-                for _ in range(2):
-                    self.x.bind(target, found, names)
-                    self._either([node.body, []], names, routine)
+                with self._loop() as times:
+                    for _ in range(times):
+                        self.x.bind(target, found, names)
+                        self._either([node.body, []], names, routine)
                 self.block(node.orelse, names, routine)
             case ast.With(items=contexts, body=body) | ast.AsyncWith(items=contexts, body=body):
                 for each in contexts:
@@ -131,6 +147,15 @@ class Flow:
                 for child in ast.iter_child_nodes(node):
                     if isinstance(child, ast.expr):
                         self.x.value(child, names)
+
+    @contextmanager
+    def _loop(self) -> Iterator[int]:
+        """How often the body of a loop is gone through: twice, but for loops deep within loops, which would be 2^n times."""
+        self._loops += 1
+        try:
+            yield 2 if self._loops <= LOOPS_MAX else 1
+        finally:
+            self._loops -= 1
 
     def _either(self, bodies: Sequence[Sequence[ast.stmt]], names: Names, routine: Routine | None) -> None:
         """Bodies of which one is run: what a name stands for after them is what it stands for after any that goes on."""
@@ -194,7 +219,7 @@ class Flow:
                 root = each.name if each.asname else each.name.partition(".")[0]
                 self.x.bind_name(each.asname or root, self._imported(root), names)
             return
-        base = self._absolute(node)
+        base = self.program.absolute(node, self.module)
         for each in node.names:
             if each.name == "*":
                 self._import_all(base, names)
@@ -212,13 +237,6 @@ class Flow:
     def _imported(self, dotted: str) -> Value:
         module = self.program.find(dotted, self.module)
         return frozenset({Thing(Kind.NAMED, dotted) if module is None else Thing(Kind.MODULE, module.source.file)})
-
-    def _absolute(self, node: ast.ImportFrom) -> str:
-        if not node.level:
-            return node.module or ""
-        parts = self.module.dotted.split(".")
-        kept = parts[: len(parts) - node.level + (1 if self.module.package else 0)]
-        return ".".join([*kept, *([node.module] if node.module else [])])
 
     def _import_all(self, base: str, names: Names) -> None:
         module = self.program.find(base, self.module) if base else None
@@ -239,7 +257,7 @@ class Flow:
         thing = Thing(Kind.FUNCTION, routine.key)
         self.x.bind_name(node.name, frozenset({thing}), names)
         defaults = default_of(self.x, node, names)
-        self._later.append(lambda: self._body(routine, defaults, node.body))
+        self._later[routine.key] = lambda: self._body(routine, defaults, node.body)
         return thing
 
     def _lambda(self, node: ast.Lambda, names: Names) -> Thing:

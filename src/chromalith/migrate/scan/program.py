@@ -145,6 +145,14 @@ class Program:
 
         return min(self._by_suffix.get(dotted, ()), key=distance, default=None)
 
+    def absolute(self, node: ast.ImportFrom, importer: Module) -> str:
+        """The module that ``from ... import`` names, without leading dots."""
+        if not node.level:
+            return node.module or ""
+        parts = importer.dotted.split(".")
+        kept = parts[: len(parts) - node.level + (1 if importer.package else 0)]
+        return ".".join([*kept, *([node.module] if node.module else [])])
+
     def conftests(self, module: Module) -> list[Module]:
         """The ``conftest.py`` files whose fixtures a module of tests sees."""
         folder = module.source.file.rpartition("/")[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 from pathlib import Path
 
 from chromalith.migrate.scan.allow import apply, read_allowances, read_comments
@@ -28,14 +27,8 @@ def scan(path: Path, allowances: Path | None = None) -> Scanned:
     name, entries = read_allowances(tree.root, allowances)
     found: _Found = {}
     unreadable = list(tree.unreadable)
-    try:
-        interpret(Program(tree.sources), lambda module: _teller(module, found))
-    except (
-        RecursionError
-    ):  # an expression of some thousand terms; the others of the tree can't be trusted to be complete then
-        unreadable.append(
-            Unreadable(".", f"an expression is nested too deeply to be followed deepest={sys.getrecursionlimit()}")
-        )
+    broken = interpret(Program(tree.sources), lambda module: _teller(module, found))
+    unreadable += [Unreadable(file, "an expression is nested too deeply to be followed") for file in sorted(broken)]
     comments = [comment for source in tree.sources for comment in read_comments(source)]
     ordered = [found[key] for key in sorted(found, key=lambda key: (key[0], key[1], key[2], list(RULES).index(key[3])))]
     findings, unreadable, unused = apply(ordered, comments, name, entries, unreadable)

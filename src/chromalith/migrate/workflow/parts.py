@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
+from chromalith.errors import Corrupt
 from chromalith.migrate import presence
 from chromalith.migrate.entries import Listing
 from chromalith.migrate.journal import Journal
@@ -27,14 +29,15 @@ class StoreParts:
 
     Args:
         place: where.
-        sides: opens both; called by ``reconcile`` and ``differing`` only.
+        sides: opens both; called by ``reconcile``, ``drain`` and ``differing`` only.
+        journal: of the same place; one of its own if left out.
     """
 
-    def __init__(self, place: Place, sides: Callable[[], Sides]) -> None:
+    def __init__(self, place: Place, sides: Callable[[], Sides], journal: Journal | None = None) -> None:
         self._place = place
         self._sides = sides
         self._states = States(place)
-        self._opened: Journal | None = None
+        self._opened = journal
 
     def _journal(self) -> Journal:
         """With the timing that the migration has now; a closing that was read once is not read again."""
@@ -76,7 +79,10 @@ class StoreParts:
     def shadow(self) -> ShadowSeen:
         state = self._states.find()
         since = 0 if state is None else state.shadow_since
-        found = [ShadowStats.decode(each.shadow) for each in presence.read_all(self._place) if each.shadow]
+        found: list[ShadowStats] = []
+        for each in presence.read_all(self._place):
+            with suppress(Corrupt):  # of another release: it proves nothing either way
+                found += [ShadowStats.decode(each.shadow)] if each.shadow else []
         return shadow_seen(summed(each for each in found if each.since >= since))
 
     def close(self) -> None:

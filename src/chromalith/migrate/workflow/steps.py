@@ -21,7 +21,7 @@ from collections.abc import Callable
 from chromalith.clock import Clock
 from chromalith.errors import Bug, ChromalithError, Conflict, Corrupt, Unavailable, Unknown
 from chromalith.migrate.phases import DUAL_PHASES, Verb
-from chromalith.migrate.port import Sides
+from chromalith.migrate.port import Role, Sides
 from chromalith.migrate.state import Freeze, State
 from chromalith.migrate.states import States, change_of, whoami
 from chromalith.migrate.workflow.catalog import mirror
@@ -127,6 +127,9 @@ class Walk:
         self.created += mirror(self._sides(), plan.state.collections)
 
     def _reconcile(self) -> None:
+        sides = self._sides()
+        for role in Role:
+            sides[role].names()  # a side that is down is found out before anybody has to wait
         self._parts.reconcile()
 
     def _await_freeze(self, plan: Plan) -> State:

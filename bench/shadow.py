@@ -1,0 +1,214 @@
+"""Claim: shadow reads of every call, on a target that takes 200 ms a call, add less than 5 % to the median of the callers' reads.
+
+Source: a stock Chroma server. Target: a directory store with the same records, whose reads take 200 ms more: in one case they sleep, in
+the other they compute, which is the worst there is, because Python runs one thread at a time. One caller asks one query after another, so nothing is
+hidden by waiting. The same client with shadow reads of no call is the peer, and the plain ``HttpClient`` is beside it. All take turns in
+one process: a block of queries each, then the next, from another end each round; a client's last block is over before the next begins.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import chromadb
+import numpy as np
+from bench.dataset import Dataset, load
+from bench.fill import COLLECTION, fill
+from bench.outcome import Options, Outcome, run, say, times_figure, work_directory
+from bench.servers import Place, chroma_server
+from chromadb.config import Settings
+
+from chromalith.client.client import Client
+from chromalith.migrate.client.open import MigratingClient, core_of
+from chromalith.migrate.offered import ShadowRead
+from chromalith.migrate.phases import Phase
+from chromalith.migrate.places import Place as Migration
+from chromalith.migrate.port import Role, SideKind
+from chromalith.migrate.shadow import Shadow
+from chromalith.migrate.shadow_stats import Counts
+from chromalith.migrate.state import Percent, SideName, State
+from chromalith.migrate.states import States
+from chromalith.store.url import open_store
+
+SLOW_S = 0.2
+K = 10
+GOAL = 1.05
+WARM = 5
+VERBS: dict[str, Callable[[Any, Dataset, int], Any]] = {
+    "query": lambda collection, data, n: collection.query(query_embeddings=data.queries[n % len(data.queries)][None], n_results=K),
+    "get": lambda collection, data, n: collection.get(ids=data.ids[n * K : (n + 1) * K]),
+}  # fmt: skip
+
+
+def sleeping() -> None:
+    time.sleep(SLOW_S)
+
+
+def computing() -> None:
+    """Holds the interpreter for as long, as long as others let it."""
+    stop = time.thread_time() + SLOW_S
+    while time.thread_time() < stop:
+        sum(range(1_000))
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A kind of client; ``shadow`` is its percentage, ``slow`` what each read of the target does first; ``None``: no migration at all."""
+
+    name: str
+    shadow: float | None
+    slow: Callable[[], None] = sleeping
+
+
+PLAIN = Case("HttpClient", None)
+NONE = Case("shadow 0 %", 0.0)
+SLEEPS = Case("shadow 100 %, target sleeps 200 ms", 100.0)
+COMPUTES = Case("shadow 100 %, target computes 200 ms", 100.0, computing)
+CASES = (PLAIN, NONE, SLEEPS, COMPUTES)
+
+
+@dataclass(slots=True)
+class Times:
+    """Of one case and verb, seconds: of each call, and the median of each round."""
+
+    calls: list[float] = field(default_factory=list)
+    rounds: list[float] = field(default_factory=list)
+
+
+def measure(options: Options) -> Outcome:
+    rows, rounds, calls = (1_000, 2, 20) if options.small else (5_000, 4 * options.repetitions, 100)
+    data = load(options.data, rows)
+    times = {(case.name, verb): Times() for case in CASES for verb in VERBS}
+    counts = {case.name: Counts() for case in CASES}
+    with work_directory("shadow") as directory, chroma_server() as port:
+        say("shadow: filling both sides")
+        fill(Place(str(directory / "target")), data)
+        collection = _http(port).get_or_create_collection(COLLECTION)
+        for columns in data.calls(1_000):
+            collection.upsert(**columns)
+        for number in range(rounds):
+            for case in CASES if number % 2 else reversed(CASES):
+                with _client(case, port, directory) as client:
+                    for verb, ask in VERBS.items():
+                        _block(client, ask, data, calls, times[case.name, verb])
+                    if case.shadow is not None:
+                        counts[case.name] += core_of(client).shadow.stats().total
+            medians = {case.name: 1000 * times[case.name, "query"].rounds[-1] for case in CASES}
+            say(f"shadow: round {number + 1}: " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in medians.items()))
+        offering = _offering(directory, data)
+    figures = []
+    for verb in VERBS:
+        for case, peer, goal in (
+            (SLEEPS, NONE, GOAL),
+            (COMPUTES, NONE, GOAL),
+            (SLEEPS, PLAIN, GOAL),
+            (NONE, PLAIN, None),
+        ):
+            ours, theirs = times[case.name, verb], times[peer.name, verb]
+            p99 = [1000 * float(np.percentile(each.calls, 99)) for each in (ours, theirs)]
+            note = f"p99 {p99[0]:.1f} ms, the peer's {p99[1]:.1f} ms; {_told(counts[case.name])}"
+            figures.append(
+                times_figure(f"{verb}, {case.name}", ours.rounds, theirs.rounds, against=_peer(peer), at_most=goal, note=note)
+            )  # fmt: skip
+    sizes = {"records": rows, "dimension": 384, "rounds": rounds, "calls": calls, "n_results": K}
+    return Outcome("shadow", data.source, figures, sizes, _details(times, counts) | {"offer_us": offering})
+
+
+def _peer(case: Case) -> str:
+    return "stock Chroma's `HttpClient`" if case is PLAIN else "the migrating client with shadow reads of no call"
+
+
+def _told(counts: Counts) -> str:
+    if not counts.judged and not counts.dropped:
+        return "no shadow reads"
+    return f"of {counts.judged + counts.dropped} reads offered {counts.judged} were compared, {counts.matches + counts.lag} agreed, {counts.dropped} were dropped"
+
+
+def _block(client: Any, ask: Callable[[Any, Dataset, int], Any], data: Dataset, calls: int, times: Times) -> None:
+    collection = client.get_collection(COLLECTION)
+    for number in range(WARM):
+        ask(collection, data, number)
+    took = []
+    for number in range(calls):
+        start = time.perf_counter()
+        ask(collection, data, number)
+        took.append(time.perf_counter() - start)
+    times.calls += took
+    times.rounds.append(statistics.median(took))
+
+
+@contextmanager
+def _client(case: Case, port: int, directory: Path) -> Iterator[Any]:
+    """A client of its own for one block; when it is gone, so is what it did behind the caller's back."""
+    with ExitStack() as stack:
+        http = _http(port)
+        if case.shadow is None:
+            yield http
+            return
+        target = stack.enter_context(Client(str(directory / "target"), cache_dir=directory / "cache"))
+        target.get_collection(COLLECTION).count()
+        server: Any = target._server
+        for verb in ("_query", "_get", "_count"):
+            setattr(server, verb, _slowed(getattr(server, verb), case.slow))
+        store = open_store(str(directory / "state"))
+        side = SideName(SideKind.CLIENT, "bench", "default_tenant", "default_database")
+        state = State(case.name, side, side, Phase.VERIFY, percent=Percent(shadow=case.shadow))
+        States(Migration(store, case.name)).create(state)
+        client = MigratingClient(http, target, migration=case.name, state=store)
+        try:
+            yield client
+        finally:
+            client.close()
+            core_of(client).shadow.flush(10)  # closed: only what is under way
+
+
+def _slowed(inner: Callable[..., Any], slow: Callable[[], None]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        slow()
+        return inner(*args, **kwargs)
+
+    return call
+
+
+def _http(port: int) -> Any:
+    return chromadb.HttpClient("127.0.0.1", port, settings=Settings(anonymized_telemetry=False))
+
+
+def _offering(directory: Path, data: Dataset) -> dict[str, float]:
+    """What a caller pays for one offer: with room in the queue, and with none."""
+    answer = {
+        "ids": [data.ids[:K]], "distances": [[0.5] * K], "documents": [data.documents[:K]], "metadatas": [data.metadatas[:K]],
+        "embeddings": None, "uris": None,
+    }  # fmt: skip
+    read = ShadowRead(
+        COLLECTION, "query", {"query_embeddings": [data.queries[0]], "n_results": K}, Role.SOURCE, answer, 0.005,
+        lambda role, arguments: time.sleep(SLOW_S),
+    )  # fmt: skip
+    shadow = Shadow(Migration(open_store(str(directory / "state")), "offering"))
+    took = []
+    for _ in range(1_000):
+        start = time.perf_counter()
+        shadow.offer(read)
+        took.append(1e6 * (time.perf_counter() - start))
+    shadow.close()
+    return {"room": round(statistics.median(took[2:60]), 1), "full": round(statistics.median(took[100:]), 1)}
+
+
+def _details(times: dict[tuple[str, str], Times], counts: dict[str, Counts]) -> dict[str, Any]:
+    cases: dict[str, Any] = {}
+    for (name, verb), each in times.items():
+        values = {f"p{n}_ms": round(1000 * float(np.percentile(each.calls, n)), 3) for n in (50, 95, 99)}
+        cases.setdefault(name, {})[verb] = values
+    for name, each in counts.items():
+        cases[name]["shadow"] = _told(each)
+    return {"cases": cases}
+
+
+if __name__ == "__main__":
+    run("shadow", measure, __doc__)
