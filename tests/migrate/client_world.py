@@ -182,4 +182,4 @@ def breakable(made: World, role: Role) -> Broken:
     return broken
 
 
-__all__ = ["Broken", "World", "breakable", "vectors", "words", "world"]
+__all__ = ["SIDE", "TIMING", "Broken", "World", "breakable", "vectors", "words", "world"]

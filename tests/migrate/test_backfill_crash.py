@@ -29,11 +29,21 @@ CHUNK = 4
 DYING = (Fault.CRASH_BEFORE, Fault.CRASH_AFTER)
 
 
+class Clock(ManualClock):
+    """A manual clock on which something may happen while somebody sleeps."""
+
+    after_sleep: Callable[[], object] = staticmethod(lambda: None)
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self.after_sleep()
+
+
 class Scene:
     """A source of twelve records, a target with one stale record and one too much, and a client that deletes one record in between."""
 
     def __init__(self) -> None:
-        self.clock = ManualClock()
+        self.clock = Clock()
         self.faults = Faults()
         limits = Limits(300, 300)
         self.source, self.target = (
@@ -230,16 +240,7 @@ def test_a_freeze_is_waited_out() -> None:
             assert scene.world.states.get().freeze is None
 
     on_call(scene, act)
-    reads = [0]
-
-    def thaw(call: Call) -> Fault | None:
-        reads[0] += call.verb == "get" and call.key == scene.world.place.state_key
-        if reads[0] == 6:
-            reads[0] += 1
-            scene.world.change(freeze=None)
-        return None
-
-    scene.store._choose = thaw
+    scene.clock.after_sleep = lambda: scene.world.change(freeze=None) if scene.world.states.get().freeze else None
     scene.backfill()
     assert writes
     scene.check()

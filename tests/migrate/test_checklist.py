@@ -130,6 +130,7 @@ def test_a_migration_that_just_began_meets_nothing() -> None:
         ("data", verify_with(different=1), NOT_MET, "1 different"),
         ("data", verify_with(clean=False), NOT_MET, "did not end clean"),
         ("data", verify_with(epoch=6), NO_EVIDENCE, "older than the change to cutover"),
+        ("data", verify_with(in_flight=2), NO_EVIDENCE, "2 records were being written"),
         ("data", lambda e: replace(e, state=replace(e.state, verify={})), NO_EVIDENCE, "not compared yet"),
         ("data", lambda e: replace(e, lag=Lag(entries=5, open=2)), NOT_MET, "3 writes wait"),
         ("data", lambda e: replace(e, lag=Lag(entries=2, open=2)), MET, "2 calls under way"),

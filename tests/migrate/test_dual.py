@@ -173,6 +173,7 @@ def test_nothing_is_written_on_a_state_that_can_not_be_read() -> None:
         rig.write("w", "a")
     assert rig.order == []
     rig.choose = lambda call: None
+    rig.clock.advance(0.1)
     rig.write("x", "a")
     assert rig.rows[T] == {"a": "x"}
     rig.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.servers import ChromaServer
 
 import chromalith
@@ -26,7 +27,7 @@ def writes(client: Any) -> None:
     """What an application does, of each kind."""
     words = client.get_collection("words", embedding_function=None)
     words.add(ids=["new"], embeddings=[[1, 1]], documents=["added"])
-    words.update(ids=["a"], documents=["updated"], metadatas=[{"k": None, "n": 2}])
+    words.update(ids=["a"], embeddings=[[7, 7]], documents=["updated"], metadatas=[{"k": None, "n": 2}])
     words.upsert(ids=["b"], embeddings=[[5, 5]], metadatas=[{"list": ["x"]}])
     words.delete(ids=["c"])
     words.delete(where={"kind": "doomed"})
@@ -39,13 +40,16 @@ def writes(client: Any) -> None:
     client.create_collection("again", embedding_function=None).add(ids=["fresh"], embeddings=[[3, 3]])
 
 
-def test_an_outage_of_the_second_is_made_up_for(own_chroma_server: ChromaServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("second", "phase"), [(Role.TARGET, Phase.DUAL), (Role.SOURCE, Phase.CUTOVER)])
+def test_an_outage_of_the_second_is_made_up_for(
+    own_chroma_server: ChromaServer, tmp_path: Path, second: Role, phase: Phase
+) -> None:
     """No caller sees the outage; after it a few passes make both sides equal: records, collections, and their metadata."""
     place = Place(open_store(str(tmp_path / "state")))
-    urls = {Role.SOURCE: f"chromalith:{tmp_path}/source", Role.TARGET: own_chroma_server.url}
+    urls = {second.other: f"chromalith:{tmp_path}/authority", second: own_chroma_server.url}
     sides = Sides(open_side(urls[Role.SOURCE]), open_side(urls[Role.TARGET]))
     names = [SideName(sides[role].kind, urls[role], "default_tenant", "default_database") for role in Role]
-    States(place).create(State("default", names[0], names[1], Phase.DUAL, timing=TIMING))
+    States(place).create(State("default", names[0], names[1], phase, timing=TIMING))
     client = chromalith.MigratingClient(urls[Role.SOURCE], urls[Role.TARGET], state=str(tmp_path / "state"))
     for name in ("words", "doomed", "described", "again"):
         made = client.create_collection(name, embedding_function=None)

@@ -98,15 +98,16 @@ def server_side(
     return _remote(settings, SideKind.SERVER, place, tenant, database, request_s)
 
 
-def cloud_side(tenant: str, database: str, *, api_key: str, host: str = CLOUD_HOST) -> ChromaSide:
-    """A database of Chroma Cloud. Never tried against the service itself: see ``docs/migrate.md``.
-
-    Raises as :func:`server_side`."""
+def cloud_side(
+    tenant: str, database: str, *, api_key: str, host: str = CLOUD_HOST, port: int = 443, ssl: bool = True
+) -> ChromaSide:
+    """A database of Chroma Cloud. ``host``, ``port`` and ``ssl`` are for tests, which have a stock server that keeps Cloud's limits: it was
+    never tried against the service itself. Raises as :func:`server_side`."""
     settings = Settings(
         chroma_api_impl="chromadb.api.fastapi.FastAPI",
         chroma_server_host=host,
-        chroma_server_http_port=443,
-        chroma_server_ssl_enabled=True,
+        chroma_server_http_port=port,
+        chroma_server_ssl_enabled=ssl,
         chroma_server_headers={"x-chroma-token": api_key},
         anonymized_telemetry=False,
     )

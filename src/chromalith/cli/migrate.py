@@ -29,7 +29,15 @@ from chromalith.cli.migrate_print import print_outcome
 from chromalith.migrate.places import DEFAULT_NAME
 from chromalith.migrate.workflow.gates import GateLimits
 
-PARTS = (migrate_start, migrate_status, migrate_backfill, migrate_verify, migrate_reconcile, migrate_proof, migrate_shadow)
+PARTS = (
+    migrate_start,
+    migrate_status,
+    migrate_backfill,
+    migrate_verify,
+    migrate_reconcile,
+    migrate_proof,
+    migrate_shadow,
+)
 """Modules with further commands of the group; each has ``declare(group)``."""
 
 _LIMITS = GateLimits()

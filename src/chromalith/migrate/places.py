@@ -7,6 +7,7 @@
     migration/<h(name)>/verify/…                   results by bucket, differences (migrate/diff.py)
     migration/<h(name)>/shadow/…                   mismatches of shadow reads (migrate/shadow.py)
     migration/<h(name)>/clients/<client>.json      what each client process did and saw (migrate/presence.py)
+    migration/<h(name)>/evidence/<what>/…          what a person or a pipeline recorded, such as scans (migrate/evidence/record.py)
 
 Nothing of it is ever swept: it is a person's evidence. ``migrate forget`` removes it after the end.
 """

@@ -60,13 +60,15 @@ def producers(e: Evidence) -> Item:
         return q.not_met(
             seen, f"{len(behind)} live clients act on an older state: {names}", todo="look at those processes"
         )
-    after = [each for each in wrote if each.epoch >= epoch]
+    switch = reached(e.state, Phase.CUTOVER)
+    since = epoch if switch is None else switch.epoch
+    after = [each for each in wrote if each.epoch >= since]
     if not after:
         return q.no_evidence(
             seen, "none of them was seen since the switch", todo="let the application write, and look again"
         )
     return q.met(
-        seen, f"{len(after)} of them follow the present state, epoch {epoch} or later; no live one follows an older"
+        seen, f"{len(after)} of them have followed the switch, epoch {since}; no live one follows an older state"
     )
 
 
@@ -153,6 +155,11 @@ def verified(e: Evidence) -> tuple[Outcome, str] | None:
     )
     if flip is not None and is_older:
         return Outcome.NO_EVIDENCE, f"the last comparison is older than the change to {flip.after}"
+    if under_way := _count(found, "in_flight"):
+        return (
+            Outcome.NO_EVIDENCE,
+            f"{under_way:,} records were being written while the sides were compared, and were not judged",
+        )
     return None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from chromalith.errors import ChromalithError, Corrupt
 from chromalith.migrate.evidence.cost import CostFound, Counted
 from chromalith.migrate.evidence.record import SCAN, Record, records
-from chromalith.migrate.journal import Journal
+from chromalith.migrate.journal_reader import JournalReader
 from chromalith.migrate.places import Place
 from chromalith.migrate.presence import Presence, read_all
 from chromalith.migrate.shadow_stats import ShadowStats, summed
@@ -105,7 +105,9 @@ def gather(place: Place) -> Evidence:
         except Corrupt as error:
             unreadable.append(f"shadow reads of client {each.id}: {error.message}")
     try:
-        lag: Lag | None = lag_of(Journal(place, client="chromalith migrate").entries())
+        journal = JournalReader(place, timing=state.timing)
+        lag: Lag | None = lag_of(journal.entries())
+        journal.let_go()
     except ChromalithError as error:
         lag = None
         unreadable.append(f"the journal: {error.message}")

@@ -67,7 +67,9 @@ def records(e: Evidence) -> str:
         return "Whether both systems hold the same records is not known now: " + problem[1] + "."
     equal = f"{int(e.verify.get('matching', 0)):,} records were compared on {moment(int(e.verify.get('at_us', 0)))}"
     if problem is None:
-        return f"{equal}, and each is the same in both systems; none is missing, and none is too many."
+        repaired = int(e.verify.get("repaired", 0))
+        mended = f" {repaired:,} that differed before were repaired." if repaired else ""
+        return f"{equal}, and each is the same in both systems; none is missing, and none is too many.{mended}"
     return f"{equal} and found equal; {problem[1]}."
 
 

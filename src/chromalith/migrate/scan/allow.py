@@ -69,7 +69,7 @@ def read_allowances(root: Path, path: Path | None = None) -> tuple[str, list[All
         value = tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise Invalid(
-            f"the allowances can't be read path={str(place)!r}: {error}", hint="see docs/migrate.md for the form"
+            f"the allowances can't be read path={str(place)!r}: {error}", hint="see docs/cli.md for the form"
         ) from error
     entries = value.get("allow", [])
     if set(value) - {"allow"} or not isinstance(entries, list):
