@@ -16,7 +16,7 @@ from bench.outcome import HERE, RESULTS
 
 DOCUMENT = HERE.parent / "docs" / "benchmarks.md"
 IMAGES = HERE.parent / "docs" / "img"
-CLAIMS = ("write", "ingest", "writers", "compaction", "amplification", "query", "cold", "refresh", "request_counts", "backfill")
+CLAIMS = ("write", "ingest", "writers", "compaction", "amplification", "query", "cold", "refresh", "request_counts", "backfill", "shadow")
 TITLES = {
     "write": "Acknowledged write",
     "ingest": "Ingest, 8 processes",
@@ -28,6 +28,7 @@ TITLES = {
     "refresh": "Refresh after a change of 1 %",
     "request_counts": "Requests",
     "backfill": "Backfill",
+    "shadow": "Shadow reads",
 }
 
 

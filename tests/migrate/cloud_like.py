@@ -1,7 +1,7 @@
 """A stock Chroma server behind a proxy that keeps Chroma Cloud's published quotas: the nearest to Cloud that runs here.
 
-The gap. Cloud's own refusals may have another wording or status, it may count bytes differently, it indexes with SPANN instead of HNSW,
-it limits concurrent requests, and it asks for a key; none of that was ever tried. What this shows is that our requests stay within the quotas.
+The gap. Cloud's own refusals may have another wording or status, it may count bytes differently, it indexes with SPANN,
+it limits concurrent requests; none of that was ever tried. What this shows is that our requests stay within the quotas.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def test_dual_phases_write_both_sides_and_journal_each_call(made: World, phase: 
 
 
 def test_collection_api_of_chroma_works_as_it_is(made: World) -> None:
-    """Documents through an embedding function, uris, lists in metadata, include variants, peek, query, filters, modify: both sides equal."""
+    """Documents through an embedding function, uris, lists in metadata, include variants, peek, query, filters, modify."""
     client = made.client
     client.create_collection("words", embedding_function=Lengths(), metadata={"about": "words"})
     made.mirror()
@@ -112,7 +112,7 @@ def test_collection_api_of_chroma_works_as_it_is(made: World) -> None:
     collection.add(
         ids=["a", "bb"], documents=["a", "bb"], metadatas=[{"tags": ["x", "y"], "n": 1}, {"n": 2.5, "ok": True}]
     )
-    collection.upsert(ids=["c"], documents=["ccc"], uris=["file:///c"])
+    collection.upsert(ids=["c"], embeddings=[[3.0, 1.0, 0.5]], documents=["ccc"], uris=["file:///c"])
     collection.update(ids=["a"], documents=["aaaa"])
     collection.modify(metadata={"about": "more words"})
     assert made.unequal() == []

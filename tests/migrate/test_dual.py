@@ -247,7 +247,8 @@ def test_a_second_that_fails_is_never_the_callers_error() -> None:
         rig.fails[T] = raising(error)
         assert rig.write("v", "a") == ["source:1"]
         (_, closing), *_ = rig.entries().values()
-        assert closing is not None and (closing.second, str(error) in (closing.error or "")) == (ending, True)
+        assert closing is not None
+        assert (closing.second, str(error) in (closing.error or "")) == (ending, True)
         assert (rig.tally.failures, rig.tally.writes) == (1, {S: 1, T: 0})
         rig.close()
 
@@ -404,7 +405,8 @@ def test_a_slow_write_that_began_before_both_sides_were_live_is_noted_afterwards
     rig.write("v", "slow")
     entries = rig.entries()
     assert list(entries) == [("slow",)]
-    assert entries["slow",][1] is not None and entries["slow",][1].second == "failed"
+    assert entries["slow",][1] is not None
+    assert entries["slow",][1].second == "failed"
     rig.close()
 
 
@@ -489,6 +491,7 @@ def test_an_authority_never_changes_under_a_write() -> None:
         for thread in threads:
             thread.join(20)
     assert wrong == []
-    assert rig.tally.writes[S] and rig.tally.writes[T]
+    assert rig.tally.writes[S]
+    assert rig.tally.writes[T]
     tool.stop()
     rig.close()

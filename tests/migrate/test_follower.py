@@ -172,7 +172,8 @@ def test_a_freeze_that_was_left_behind_is_taken_back_after_its_limit() -> None:
     began_s = rig.clock.monotonic_s()
     view = rig.follower.writable()
     after = rig.states.get()
-    assert view.state.freeze is None and after.freeze is None
+    assert view.state.freeze is None
+    assert after.freeze is None
     assert after.epoch == before.epoch + 1
     assert after.phase is before.phase
     assert (after.history[-1].verb, after.history[-1].who) == ("switch", "client")

@@ -99,7 +99,10 @@ def test_a_client_says_what_it_did() -> None:
     assert one.reads == {"source": 1, "target": 0}
     assert (one.second_failures, one.last_failure) == (1, "OSError: gone")
     assert sum(one.write_minutes.values()) == 4
-    assert one.chromalith and one.chromadb and one.pid and one.started_us <= one.seen_us
+    assert one.chromalith
+    assert one.chromadb
+    assert one.pid
+    assert one.started_us <= one.seen_us
 
 
 def test_minutes_are_bounded() -> None:

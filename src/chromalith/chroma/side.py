@@ -269,7 +269,8 @@ class ChromaSideCollection:
             return self._side.buckets_of(self._id)
 
     def _errors(self, what: str, *, writes: bool = False) -> Any:
-        return side_errors(self._side.place, f"{what}: {self.name}", writes=writes)
+        local = self._side.kind is SideKind.DIRECTORY
+        return side_errors(self._side.place, f"{what}: {self.name}", writes=writes, local=local)
 
     def _rows_per_read(self) -> int:
         limits = self._side.limits

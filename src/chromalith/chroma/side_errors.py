@@ -39,7 +39,7 @@ from chromadb.errors import (
     VersionMismatchError,
 )
 
-from chromalith.errors import ChromalithError, Conflict, Invalid, NotFound, Unavailable, Unknown
+from chromalith.errors import ChromalithError, Conflict, Corrupt, Invalid, NotFound, Unavailable, Unknown
 
 _REFUSALS = (
     InvalidArgumentError,
@@ -62,12 +62,13 @@ _TEXT_MAX = 300
 
 
 @contextmanager
-def side_errors(place: str, what: str, *, writes: bool) -> Iterator[None]:
+def side_errors(place: str, what: str, *, writes: bool, local: bool = False) -> Iterator[None]:
     """Raise ours for Chroma's inside the block.
 
     Args:
         place, what: of the side, and what is done there: for the message.
         writes: whether the call may change something.
+        local: whether the engine is in this process, on a directory: then its own error at a read will not pass by waiting.
     """
     try:
         yield
@@ -77,6 +78,11 @@ def side_errors(place: str, what: str, *, writes: bool) -> Iterator[None]:
         ours = _ours(error, f"place={place} doing={what!r}", writes)
         if ours is None:
             raise
+        if local and isinstance(ours, Unavailable) and isinstance(error, ChromaError):
+            ours = Corrupt(
+                f"Chroma can't read its own directory place={place} doing={what!r}",
+                hint=f"it is damaged, was not copied whole, or two processes wrote it; Chroma says: {ours.hint}",
+            )
         raise ours from error
 
 

@@ -63,7 +63,8 @@ def _root(
 
 accept_shared(app, _root)
 for part in (
-    demo, transfer, migrate, collections, records, compaction, snapshots, deltas, sweep, lock, queue, aws, verify, doctor, cost, configuration,
+    demo, transfer, migrate, collections, records, compaction, snapshots, deltas, sweep, lock, queue, aws, verify, doctor, cost,
+    configuration,
 ):  # fmt: skip
     part.declare(app)
 

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID
 
@@ -41,9 +41,6 @@ from chromalith.read.reader import ReadLevel
 from chromalith.session import Session
 from chromalith.store.url import canonical_url
 from chromalith.transfer.port import Definition
-
-if TYPE_CHECKING:
-    from chromadb.api import ServerAPI
 
 DEFAULT_TENANT = "default_tenant"
 DEFAULT_DATABASE = "default_database"
@@ -191,7 +188,7 @@ def _chromalith(form: _Form) -> ChromaSide:
 
 
 def _over_session(
-    server: ServerAPI, place: str, tenant: str, database: str, close: Callable[[], None] | None
+    server: Any, place: str, tenant: str, database: str, close: Callable[[], None] | None
 ) -> ChromaSide:
     def create(name: str, definition: Definition) -> None:
         session_of(server).catalog.create(

@@ -208,6 +208,11 @@ class Operator:
         self.following.append(process)
         return process
 
+    @property
+    def follows(self) -> bool:
+        """Whether a reconciler is at work in the background."""
+        return any(process.poll() is None for process in self.following)
+
     def stale_reads_allowed(self) -> list[tuple[float, float]]:
         """When reads may be answered by the side that is not the authority: from each ramp to the end of what came after it."""
         spans: list[tuple[float, float]] = []

@@ -7,7 +7,7 @@ import ast
 from chromalith.migrate.scan import values as v
 from chromalith.migrate.scan.expressions import Expressions
 from chromalith.migrate.scan.program import Names
-from chromalith.migrate.scan.values import NOTHING, Kind, Thing, Value, items, join
+from chromalith.migrate.scan.values import NOTHING, Kind, Thing, Value, elements, items, join
 
 _CONTAINERS = frozenset(
     {
@@ -52,7 +52,7 @@ def _generic(x: Expressions, node: ast.Subscript, names: Names) -> Value:
     if outer == "Annotated":
         depends = join(*(x.value(each, names) for each in inner[1:] if isinstance(each, ast.Call)))
         given = frozenset(thing for thing in depends if thing.kind not in (Kind.OTHER, Kind.FUNCTION))
-        return given or annotated(x, inner[0], names)
+        return _opened(given) or annotated(x, inner[0], names)
     if outer in ("Literal", "type", "Type", "Callable"):
         return NOTHING
     found = join(*(annotated(x, each, names) for each in inner))
@@ -95,9 +95,14 @@ def default_of(
     }
     given = {name: x.value(value, names) for name, value in found.items()}
     return {
-        name: frozenset(thing for thing in value if not _is_call_of(found[name], thing))
+        name: _opened(frozenset(each for each in value if not _is_call_of(found[name], each)))
         for name, value in given.items()
     }
+
+
+def _opened(value: Value) -> Value:
+    """A dependency that yields gives what it yields."""
+    return join(value, elements(value))
 
 
 def _is_call_of(node: ast.expr, thing: Thing) -> bool:

@@ -83,6 +83,8 @@ class Calls:
         builtin = self._builtin(node, given, names)
         if builtin is not None:
             return builtin
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "__new__":  # of a singleton: super().__new__(cls)
+            return frozenset(Thing(Kind.OBJECT, each.ref) for each in given.first() if each.kind is Kind.CLASS)
         if all(v.is_foreign(thing) for thing in function):
             self._guess(node, receiver)
         called = [self._one(thing, node, given) for thing in in_order(function)]
@@ -149,6 +151,13 @@ class Calls:
             if value and routine.node.args.vararg is not None:
                 self.program.give(routine, routine.node.args.vararg.arg, items(value))
 
+    def decorate(self, decorator: Value, thing: Thing) -> None:
+        """A decorator of the tree gets the function; with arguments of its own, what it returns does."""
+        for each in decorator:
+            routine = self.program.routines.get(each.ref) if each.kind is Kind.FUNCTION else None
+            if routine is not None:
+                self.give(routine, Arguments([frozenset({thing})], {}), bound=False)
+
     def _instance(self, cls: Class, given: Arguments) -> Value:
         found = self.program.attribute(cls.key, "__init__")
         makers = [
@@ -196,6 +205,11 @@ class Calls:
             return items(passed)
         if name in ("import_module", "__import__"):
             return self._imported(node)
+        if guesses.store(dotted):
+            said = f"{dotted} is not of this tree, and its name says that it is a store on Chroma"
+            if not any(thing.kind is Kind.SAFE for thing in passed):
+                self.x.told("framework-store", node, said, sure=False)
+                return frozenset({Thing(Kind.LANGCHAIN, origin=self._here(node), sure=False)})
         rule = guesses.function(dotted)
         if rule is not None:
             self.x.told(

@@ -37,7 +37,7 @@ _HTTP = re.compile(r"/api/v[12]/(tenants/[^/\s]+/databases/[^/\s]+/)?collections
 WORDS = {
     Kind.CLIENT: "client",
     Kind.COLLECTION: "collection",
-    Kind.LANGCHAIN: "LangChain store",
+    Kind.LANGCHAIN: "store on Chroma",
     Kind.LLAMAINDEX: "LlamaIndex store",
 }
 

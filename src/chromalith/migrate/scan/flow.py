@@ -250,11 +250,12 @@ class Flow:
                 self.x.bind_name(name, frozenset({Thing(Kind.NAMED, f"{base}.{name}")}), names)
 
     def _define(self, node: ast.FunctionDef | ast.AsyncFunctionDef, names: Names, owner: Class | None) -> Thing:
-        for decorator in node.decorator_list:
-            self.x.value(decorator, names)
+        decorators = [self.x.value(decorator, names) for decorator in node.decorator_list]
         routine = self._routine(node, names.parent or names if owner is not None else names, owner)
         routine.decorators = frozenset(filter(None, map(_last, node.decorator_list)))
         thing = Thing(Kind.FUNCTION, routine.key)
+        for decorator in decorators:
+            self.x.calls.decorate(decorator, thing)
         self.x.bind_name(node.name, frozenset({thing}), names)
         defaults = default_of(self.x, node, names)
         self._later[routine.key] = lambda: self._body(routine, defaults, node.body)
@@ -284,7 +285,8 @@ class Flow:
         names, parameters = routine.names, routine.parameters
         for position, each in enumerate(parameters):
             if position == 0 and routine.has_self and routine.owner is not None:
-                kind = Kind.CLASS if "classmethod" in routine.decorators else Kind.OBJECT
+                of_class = "classmethod" in routine.decorators or getattr(routine.node, "name", "") == "__new__"
+                kind = Kind.CLASS if of_class else Kind.OBJECT
                 self.x.bind_name(each.arg, frozenset({Thing(kind, routine.owner.key)}), names)
                 continue
             value = join(

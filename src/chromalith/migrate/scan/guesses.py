@@ -25,6 +25,21 @@ _OTHER_DATABASES = frozenset(
 )  # fmt: skip
 
 
+_STORE = re.compile(
+    r"\w*Chroma(DB|Db|Client|VectorStore|VectorDB|VectorDb|DocumentStore|MemoryStore|Store|Index|Memory|Retriever)?"
+)
+
+
+def store(dotted: str) -> bool:
+    """Whether a class of another library is, by its name, a store on Chroma: Haystack's ``ChromaDocumentStore``, say."""
+    return _STORE.fullmatch(dotted.rpartition(".")[2]) is not None
+
+
+def writes(name: str) -> bool:
+    """Whether a method is, by its name, a wrapper that writes."""
+    return _WRAPPER.fullmatch(name) is not None and "delta" not in name
+
+
 def other_database(dotted: str) -> bool:
     """Whether it comes from a database that has collections, and is not Chroma."""
     return dotted.partition(".")[0] in _OTHER_DATABASES

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from chromalith.migrate.scan import guesses
+
 DEPTH_MAX = 3
 THINGS_MAX = 24
 """Things that one name may stand for; more say nothing more, and a program that makes more is not better understood by them."""
@@ -254,7 +256,8 @@ def rule_of(kind: Kind, method: str) -> str | None:
     if kind is Kind.LANGCHAIN:
         if method.startswith(LANGCHAIN_READ_PREFIXES):
             return "framework-read"
-        return _pick(method, {"framework-write": LANGCHAIN_WRITES, "framework-read": LANGCHAIN_READS})
+        found = _pick(method, {"framework-write": LANGCHAIN_WRITES, "framework-read": LANGCHAIN_READS})
+        return found or ("framework-write" if guesses.writes(method) else None)
     return _pick(method, {"framework-write": LLAMAINDEX_WRITES, "framework-read": LLAMAINDEX_READS})
 
 

@@ -37,5 +37,17 @@ def three(words: Annotated[chromadb.Collection, Depends(get_words)]):
     words.delete(ids=["a"])  # expect: direct-write
 
 
+def yielded():
+    """A dependency that is closed afterwards."""
+    client = chromadb.PersistentClient("x")  # expect: direct-client
+    yield client.get_collection("words")
+
+
+@app.post("/four")
+def four(words=Depends(yielded)):  # noqa: B008
+    """Through what it yields."""
+    words.add(ids=["a"])  # expect: direct-write
+
+
 st.session_state["words"] = get_words()
 st.session_state.words.update(ids=["a"])  # expect: direct-write?

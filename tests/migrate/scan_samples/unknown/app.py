@@ -8,6 +8,7 @@ import chromadb
 import requests
 from elsewhere import chroma_client, get_collection
 from elsewhere.chroma_tools import upsert_vectors
+from haystack_integrations.document_stores.chroma import ChromaDocumentStore
 
 
 def save(collection: chromadb.Collection, client: chromadb.ClientAPI | None = None) -> None:
@@ -45,3 +46,5 @@ def write_to_chromadb_delta(ids) -> None:
 get_collection("x").upsert(ids=["a"], documents=["b"])  # expect: direct-write?
 requests.post("http://db:8000/api/v2/tenants/t/databases/d/collections/1/add", json={})  # expect: http-api?
 requests.get(f"http://{input()}/api/v1/collections", timeout=1)  # expect: http-api?
+documents = ChromaDocumentStore(persist_path="x")  # expect: framework-store?
+documents.write_documents([])  # expect: framework-write?
