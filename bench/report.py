@@ -16,7 +16,19 @@ from bench.outcome import HERE, RESULTS
 
 DOCUMENT = HERE.parent / "docs" / "benchmarks.md"
 IMAGES = HERE.parent / "docs" / "img"
-CLAIMS = ("write", "ingest", "writers", "compaction", "amplification", "query", "cold", "refresh", "request_counts", "backfill", "shadow")
+CLAIMS = (
+    "write",
+    "ingest",
+    "writers",
+    "compaction",
+    "amplification",
+    "query",
+    "cold",
+    "refresh",
+    "request_counts",
+    "backfill",
+    "shadow",
+)
 TITLES = {
     "write": "Acknowledged write",
     "ingest": "Ingest, 8 processes",

@@ -22,7 +22,7 @@ import chromadb
 import numpy as np
 from bench.dataset import Dataset, load
 from bench.fill import COLLECTION, fill
-from bench.outcome import Options, Outcome, run, say, times_figure, work_directory
+from bench.outcome import Figure, Options, Outcome, run, say, times_figure, work_directory
 from bench.servers import Place, chroma_server
 from chromadb.config import Settings
 
@@ -77,7 +77,18 @@ NONE = Case("shadow 0 %", 0.0)
 SLEEPS = Case("shadow 100 %, target sleeps 200 ms", 100.0)
 COMPUTES = Case("shadow 100 %, target computes 200 ms", 100.0, computing)
 FAST = Case("shadow 100 %, target as it is", 100.0, as_it_is)
-CASES = (PLAIN, NONE, SLEEPS, COMPUTES, FAST)
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Cases that take turns, each for ``block_s`` a verb. A block must be as long as a shadow works and pauses, or it shows only one
+    of both: what computes for 200 ms on each of two workers pauses for 8 s at its share of 5 %."""
+
+    name: str
+    cases: tuple[Case, ...]
+    verbs: tuple[str, ...]
+    block_s: float
+    rounds: int
 
 
 @dataclass(slots=True)
@@ -89,43 +100,80 @@ class Times:
 
 
 def measure(options: Options) -> Outcome:
-    rows, rounds, calls = (1_000, 2, 50) if options.small else (5_000, 8 * options.repetitions, 500)
+    rows = 1_000 if options.small else 5_000
+    short, long_ = (0.2, 1.0) if options.small else (1.0, 9.0)
+    many, few = (2, 1) if options.small else (10 * options.repetitions, 2 * options.repetitions)
+    turns = (
+        Turns("short", (PLAIN, NONE, SLEEPS, FAST), ("query", "get"), short, many),
+        Turns("long", (NONE, COMPUTES), ("query",), long_, few),
+    )
     data = load(options.data, rows)
-    times = {(case.name, verb): Times() for case in CASES for verb in VERBS}
-    counts = {case.name: Counts() for case in CASES}
+    times: dict[tuple[str, str, str], Times] = {}
+    counts = {case.name: Counts() for case in (PLAIN, NONE, SLEEPS, FAST, COMPUTES)}
     with work_directory("shadow") as directory, chroma_server() as port:
         say("shadow: filling both sides")
         fill(Place(str(directory / "target")), data)
         collection = _http(port).get_or_create_collection(COLLECTION)
         for columns in data.calls(1_000):
             collection.upsert(**columns)
-        for number in range(rounds):
-            for case in CASES if number % 2 else reversed(CASES):
-                with _client(case, port, directory) as client:
-                    for verb, ask in VERBS.items():
-                        _block(client, ask, data, calls, times[case.name, verb])
-                if case.shadow is not None:
-                    counts[case.name] += core_of(client).shadow.stats().total
-            medians = {case.name: 1000 * times[case.name, "query"].rounds[-1] for case in CASES}
-            say(f"shadow: round {number + 1}: " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in medians.items()))
+        for each in turns:
+            for number in range(each.rounds):
+                for case in each.cases if number % 2 else reversed(each.cases):
+                    with _client(case, port, directory) as client:
+                        for verb in each.verbs:
+                            _block(
+                                client,
+                                VERBS[verb],
+                                data,
+                                each.block_s,
+                                times.setdefault((each.name, case.name, verb), Times()),
+                            )
+                    if case.shadow is not None:
+                        counts[case.name] += core_of(client).shadow.stats().total
+                medians = ", ".join(
+                    f"{c.name} {1000 * times[each.name, c.name, 'query'].rounds[-1]:.2f} ms" for c in each.cases
+                )
+                say(f"shadow: round {number + 1} of {each.rounds}: {medians}")
         offering = _offering(directory, data)
-    figures = []
-    for verb in VERBS:
+    figures = [
+        _figure(each, verb, case, peer, goal, times, counts)
+        for each in turns
+        for verb in each.verbs
         for case, peer, goal in (
             (SLEEPS, NONE, GOAL),
-            (COMPUTES, NONE, GOAL),
             (FAST, NONE, GOAL),
+            (COMPUTES, NONE, GOAL),
             (SLEEPS, PLAIN, GOAL),
             (NONE, PLAIN, None),
-        ):
-            ours, theirs = times[case.name, verb], times[peer.name, verb]
-            p99 = [1000 * float(np.percentile(each.calls, 99)) for each in (ours, theirs)]
-            note = f"p99 {p99[0]:.1f} ms, the peer's {p99[1]:.1f} ms; {_told(counts[case.name])}"
-            figures.append(
-                times_figure(f"{verb}, {case.name}", ours.rounds, theirs.rounds, against=_peer(peer), at_most=goal, note=note)
-            )  # fmt: skip
-    sizes = {"records": rows, "dimension": 384, "rounds": rounds, "calls": calls, "n_results": K}
+        )
+        if case in each.cases and peer in each.cases
+    ]
+    sizes = {
+        "records": rows,
+        "dimension": 384,
+        "rounds": many,
+        "block_s": short,
+        "long_rounds": few,
+        "long_block_s": long_,
+        "n_results": K,
+    }
     return Outcome("shadow", data.source, figures, sizes, _details(times, counts) | {"offer_us": offering})
+
+
+def _figure(
+    turns: Turns,
+    verb: str,
+    case: Case,
+    peer: Case,
+    goal: float | None,
+    times: dict[tuple[str, str, str], Times],
+    counts: dict[str, Counts],
+) -> Figure:
+    ours, theirs = (times[turns.name, each.name, verb] for each in (case, peer))
+    p99 = [1000 * float(np.percentile(each.calls, 99)) for each in (ours, theirs)]
+    note = f"p99 {p99[0]:.1f} ms, the peer's {p99[1]:.1f} ms; {_told(counts[case.name])}"
+    name = f"{verb}, {case.name}"
+    return times_figure(name, ours.rounds, theirs.rounds, against=_peer(peer), at_most=goal, note=note)
 
 
 def _peer(case: Case) -> str:
@@ -139,14 +187,14 @@ def _told(counts: Counts) -> str:
     return f"of {offered} reads {counts.judged} were compared, {agreed} agreed, {counts.dropped} were dropped"
 
 
-def _block(client: Any, ask: Callable[[Any, Dataset, int], Any], data: Dataset, calls: int, times: Times) -> None:
+def _block(client: Any, ask: Callable[[Any, Dataset, int], Any], data: Dataset, block_s: float, times: Times) -> None:
     collection = client.get_collection(COLLECTION)
     for number in range(WARM):
         ask(collection, data, number)
-    took = []
-    for number in range(calls):
-        start = time.perf_counter()
-        ask(collection, data, number)
+    took: list[float] = []
+    end = time.perf_counter() + block_s
+    while (start := time.perf_counter()) < end:
+        ask(collection, data, len(took))
         took.append(time.perf_counter() - start)
     times.calls += took
     times.rounds.append(statistics.median(took))
@@ -209,11 +257,13 @@ def _offering(directory: Path, data: Dataset) -> dict[str, float]:
     return {"room": round(statistics.median(took[2:60]), 1), "full": round(statistics.median(took[100:]), 1)}
 
 
-def _details(times: dict[tuple[str, str], Times], counts: dict[str, Counts]) -> dict[str, Any]:
+def _details(times: dict[tuple[str, str, str], Times], counts: dict[str, Counts]) -> dict[str, Any]:
     cases: dict[str, Any] = {}
-    for (name, verb), each in times.items():
-        values = {f"p{n}_ms": round(1000 * float(np.percentile(each.calls, n)), 3) for n in (50, 95, 99)}
-        cases.setdefault(name, {})[verb] = values
+    for (turns, name, verb), each in times.items():
+        values: dict[str, Any] = {
+            f"p{n}_ms": round(1000 * float(np.percentile(each.calls, n)), 3) for n in (50, 95, 99)
+        }
+        cases.setdefault(name, {})[f"{verb}, {turns} blocks"] = values | {"calls": len(each.calls)}
     for name, each in counts.items():
         cases[name]["shadow"] = _told(each)
     return {"cases": cases}

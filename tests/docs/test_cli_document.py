@@ -116,6 +116,7 @@ ELSEWHERE = {
     "migrate history": "migrate/test_workflow_cli.py",
     "migrate forget": "migrate/test_workflow_cli.py",
     "migrate reconcile": "migrate/test_reconcile_command.py",
+    "migrate backfill": "migrate/test_backfill_command.py",
     "migrate verify": "migrate/test_verify_command.py",
     "migrate scan": "migrate/test_scan_command.py",
     "migrate checklist": "migrate/test_checklist.py",

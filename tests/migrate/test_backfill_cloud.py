@@ -16,6 +16,7 @@ from chromalith.chroma.side import ChromaSide
 from chromalith.chroma.side_opening import cloud_side
 from chromalith.errors import Invalid
 from chromalith.migrate.backfill_checks import Refused
+from chromalith.migrate.opening import open_side, side_name
 
 KEY = "ck-secret"
 TENANT = "default_tenant"
@@ -86,3 +87,17 @@ def test_a_wrong_key_is_told_as_such(proxy: CloudLike) -> None:
     with pytest.raises(Invalid, match="denies") as caught:
         cloud_side(TENANT, "default_database", api_key="wrong-key", host="127.0.0.1", port=proxy.port, ssl=False)
     assert "wrong-key" not in str(caught.value)
+
+
+def test_a_server_that_asks_for_a_token_gets_it_from_the_environment(
+    proxy: CloudLike, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"http://127.0.0.1:{proxy.port}"
+    monkeypatch.delenv("CHROMALITH_CHROMA_TOKEN", raising=False)
+    with pytest.raises(Invalid, match="denies"):
+        open_side(url)
+    monkeypatch.setenv("CHROMALITH_CHROMA_TOKEN", KEY)
+    side = open_side(url)
+    assert KEY not in side.place
+    side.close()
+    assert KEY not in repr(side_name(url))

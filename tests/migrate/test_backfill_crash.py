@@ -6,8 +6,9 @@ has a number. The kill is a death: nothing of the process runs after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tests.migrate.backfill_world import BackfillWorld
 from tests.migrate.memory_side import WRITES, Faults, MemorySide, Row
 
 from chromalith.clock import ManualClock
-from chromalith.errors import ChromalithError
+from chromalith.errors import ChromalithError, Unavailable
 from chromalith.migrate.journal import Journal
 from chromalith.migrate.port import Limits, Role
 from chromalith.migrate.state import Freeze
@@ -243,4 +244,25 @@ def test_a_freeze_is_waited_out() -> None:
     scene.clock.after_sleep = lambda: scene.world.change(freeze=None) if scene.world.states.get().freeze else None
     scene.backfill()
     assert writes
+    scene.check()
+
+
+def test_pieces_that_stand_although_the_call_failed_keep_their_entry() -> None:
+    """A call is cut in pieces; the first stands, the second fails. Until it is tried again, somebody must know of the first."""
+    scene = Scene()
+    words = scene.target.collections["words"]
+    fails = [True]
+    whole = words.write
+
+    def write(op: Any, ids: Sequence[str], *columns: Any) -> None:
+        if op == "add" and fails[0]:
+            fails[0] = False
+            whole(op, ids[:1], *(None if column is None else column[:1] for column in columns))
+            raise Unavailable("the second piece failed")
+        whole(op, ids, *columns)
+
+    words.write = write  # type: ignore[method-assign]
+    scene.backfill()
+    assert fails == [False]
+    assert not scene.world.journal_is_empty(), "the entry of the failed call waits for a reconciliation"
     scene.check()

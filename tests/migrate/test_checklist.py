@@ -23,12 +23,17 @@ from tests.migrate.evidence_samples import (
     stored,
     whole,
 )
+from tests.queue_contract import named_by_the_environment
+from tests.servers import Server
 from tests.unit.cli.commands import Shell
 
+from chromalith.aws.clients import client
+from chromalith.aws.stack import caller
 from chromalith.cost.prices import packaged_prices
 from chromalith.cost.workload import Deployment, Workload
 from chromalith.migrate.evidence.cost import Counted, compare, workload
 from chromalith.migrate.evidence.gather import Evidence, Part, gather
+from chromalith.migrate.evidence.infrastructure import look
 from chromalith.migrate.evidence.item import Item, Outcome
 from chromalith.migrate.evidence.steps import checklist
 from chromalith.migrate.phases import Phase
@@ -147,6 +152,20 @@ def test_a_migration_that_just_began_meets_nothing() -> None:
         (
             "several",
             lambda e: replace(e, producers=[producer(1, write_minutes={"1": 5}), producer(2, write_minutes={"2": 5})]),
+            NO_EVIDENCE,
+            "at most 1",
+        ),
+        (
+            "several",
+            lambda e: replace(e, producers=[producer(1), producer(2, host="host-1")]),
+            NO_EVIDENCE,
+            "at most 1",
+        ),
+        (
+            "several",
+            lambda e: replace(
+                e, producers=[producer(1, seen_us=NOW_US - 9), producer(2, started_us=NOW_US - 8, seen_us=NOW_US)]
+            ),
             NO_EVIDENCE,
             "at most 1",
         ),
@@ -283,3 +302,29 @@ def test_the_command(shell: Shell, tmp_path: Path) -> None:
         == "not_found"
     )
     assert States(place).find() == whole().state
+
+
+@pytest.mark.server
+def test_a_stack_is_asked(moto: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there is a part, what is missing is a part with a problem; without an account there is one problem."""
+    for _ in named_by_the_environment(moto, monkeypatch):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", moto.endpoint)
+        account = caller().account
+        before = {part.name: part.problem for part in look("proof", {})}
+        bucket, queue = f"bucket chromadb-vectors-proof-{account}", "queue chromadb-delta-queue"
+        assert set(before) == {
+            bucket,
+            queue,
+            *(f"function chromadb-{role}-proof" for role in ("producer", "compactor", "query")),
+        }
+        assert before[bucket] is not None
+        assert before["function chromadb-query-proof"] is not None
+        client("s3").create_bucket(Bucket=f"chromadb-vectors-proof-{account}")
+        client("sqs").create_queue(QueueName="chromadb-delta-queue")
+        after = {part.name: part.problem for part in look("proof", {})}
+        assert (after[bucket], after[queue]) == (None, None)
+        assert answers(replace(whole(), stack=look("proof", {})))["infrastructure"].outcome is NOT_MET
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    (alone,) = look("proof", {})
+    assert alone.problem is not None

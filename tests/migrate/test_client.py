@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,15 @@ from chromadb.api.client import AdminClient
 from chromadb.api.types import Documents, EmbeddingFunction, Embeddings
 from chromadb.config import Settings
 from chromadb.errors import ChromaError, InvalidArgumentError, NotFoundError
-from tests.migrate.client_world import World, vectors, words, world
+from tests.migrate.client_world import SIDE, TIMING, World, vectors, words, world
 
 import chromalith
 from chromalith.errors import Invalid
 from chromalith.migrate.client.open import core_of, migration_of
 from chromalith.migrate.phases import DUAL_PHASES, Phase
 from chromalith.migrate.port import Role
+from chromalith.migrate.shadow_stats import ShadowStats
+from chromalith.migrate.state import State
 
 EVERYTHING = ["embeddings", "documents", "metadatas", "uris"]
 
@@ -298,3 +302,61 @@ def test_a_chromalith_side_keeps_the_state_if_no_store_is_named() -> None:
             client = chromalith.MigratingClient(f"chroma:{directory}", target)
             assert core_of(client).place.store.url == made.urls[Role.TARGET]
             client.close()
+
+
+def test_the_two_sides_may_be_databases_of_other_names() -> None:
+    """The application sees the source's names, on both sides, through every phase."""
+    with world(started=False) as made:
+        for role, tenant, database in [(Role.SOURCE, "people", "first"), (Role.TARGET, "others", "second")]:
+            admin = AdminClient.from_system(made.plain(role)._system)
+            admin.create_tenant(tenant)
+            admin.create_database(database, tenant)
+            made.given[role] = f"{made.urls[role]}?tenant={tenant}&database={database}"
+        made.states.create(State("default", SIDE, replace(SIDE, url="target"), timing=TIMING))
+        client = made.another()
+        assert (client.tenant, client.database) == ("people", "first")
+        for phase in [Phase.DIRECT, Phase.DUAL, Phase.CUTOVER, Phase.COMPLETE]:
+            made.become(phase)
+            collection = words(client)
+            if phase is Phase.DIRECT:
+                core_of(client).sides[Role.TARGET].create(
+                    "words", core_of(client).sides[Role.SOURCE].collection("words").definition
+                )
+            collection.add(ids=[phase], embeddings=vectors(1))
+            assert (collection.tenant, collection.database) == ("people", "first")
+            assert collection.get(include=[])["ids"][-1] == phase
+            client.set_database("first")
+        held = {role: set(core_of(client).sides[role].collection("words").ids()) for role in Role}
+        assert held == {Role.SOURCE: {"direct", "dual", "cutover"}, Role.TARGET: {"dual", "cutover", "complete"}}
+        assert made.plain(Role.SOURCE).list_collections() == made.plain(Role.TARGET).list_collections() == []
+
+
+def test_reads_are_shadowed_as_the_state_says(made: World) -> None:
+    """At 100 %: each read of the application is made on the other side and counted; what differs too; the caller sees nothing of it."""
+    collection = words(made.client)
+    made.mirror()
+    made.become(Phase.DUAL)
+    words(made.client, 3)
+    made.become(Phase.VERIFY, shadow=100)
+    made.plain(Role.TARGET).get_collection("words", embedding_function=None).delete(ids=["r2"])
+    assert collection.get(ids=["r1"], include=["documents"])["documents"] == ["text r1"]
+    assert len(collection.query(query_embeddings=vectors(1), n_results=3, include=[])["ids"][0]) == 3
+    assert collection.count() == 3
+    until_s = time.monotonic() + 20
+    while (total := ShadowStats.decode(made.core.shadow.seen()).total).judged < 3 and time.monotonic() < until_s:
+        time.sleep(0.05)
+    assert (total.judged, total.disagreed) == (3, 2)
+    made.become(Phase.DUAL, shadow=100)
+    collection.count()
+    assert ShadowStats.decode(made.core.shadow.seen()).total.judged == 3
+
+
+def test_what_only_one_side_can_do_is_refused_in_words(made: World) -> None:
+    """Forks, attached functions, reset; a search is the side's own answer."""
+    collection = words(made.client, 1)
+    for call in [lambda: collection.fork("fork"), made.client.reset, lambda: collection.detach_function("f")]:
+        with pytest.raises((InvalidArgumentError, TypeError, ValueError)):
+            call()
+    with pytest.raises(InvalidArgumentError, match="fork"):
+        collection.fork("fork")
+    assert [each.name for each in made.plain(Role.SOURCE).list_collections()] == ["words"]

@@ -174,6 +174,27 @@ def test_a_target_collection_that_was_made_anew_is_found_again(made: World) -> N
         collection.upsert(ids=["d"], embeddings=vectors(1))
 
 
+def test_an_object_of_a_deleted_collection_never_writes_into_what_the_target_kept_of_it(made: World) -> None:
+    """The target failed the deletion, and keeps the old collection as the counterpart of the new one."""
+    held = words(made.client)
+    held.upsert(ids=["a"], embeddings=vectors(1))
+    target = breakable(made, Role.TARGET)
+
+    def fail(real: Any, *args: Any, **named: Any) -> Any:
+        raise OSError("gone")
+
+    target.act["delete_collection"] = fail
+    made.client.delete_collection("words")
+    new = words(made.client)
+    for phase in [Phase.DUAL, Phase.CUTOVER]:
+        made.become(phase)
+        with pytest.raises(NotFoundError):
+            held.upsert(ids=["b"], embeddings=vectors(1))
+        new.upsert(ids=["c"], embeddings=vectors(1))
+    assert made.ids(Role.SOURCE) == {"c"}
+    assert made.ids(Role.TARGET) == {"a", "c"}  # until the deletion's entry is reconciled
+
+
 def test_without_its_state_nothing_is_written_and_reads_go_on() -> None:
     """The state's store fails: Unavailable when the last reading is too old, neither side touched; it comes back by itself."""
     down = False
@@ -310,7 +331,8 @@ def test_deletes_by_filter_find_each_id_at_its_authority(made: World) -> None:
     for role in Role:  # the sides disagree about every record: each is authority of its own
         plain = made.plain(role).get_collection("words", embedding_function=None)
         plain.update(ids=ids, metadatas=[{"who": str(role)} for _ in ids])
-    assert collection.delete(where={"who": "target"})["deleted"] == len(at_target)
+    assert collection.delete(where={"who": "target"}, limit=3)["deleted"] == 3
+    assert collection.delete(where={"who": "target"})["deleted"] == len(at_target) - 3
     left = set(ids) - at_target
     made.reconciled()
     assert made.ids(Role.SOURCE) == made.ids(Role.TARGET) == left
@@ -358,6 +380,23 @@ def test_a_target_that_takes_less_at_once_gets_several_calls(made: World) -> Non
     assert target.calls.count("_delete") == 3
     assert made.ids(Role.TARGET) == set()
     assert made.client.get_max_batch_size() == 4
+
+
+def test_what_one_of_two_authorities_would_refuse_is_refused_before_the_other_writes(made: World) -> None:
+    """A call with two authorities and one bad record: nothing is written or noted, as with one database."""
+    collection = words(made.client)
+    made.become(Phase.RAMP, writes=50)
+    made.reconciled()
+    ids = [f"a{n}" for n in range(20)]
+    for bad in range(20):
+        metadatas: list[Any] = [{"n": 1, "gone": None} if n == bad else {"n": n} for n in range(20)]
+        with pytest.raises(InvalidArgumentError, match=f"None id='a{bad}'"):
+            collection.add(ids=ids, embeddings=vectors(20), metadatas=metadatas)
+    assert made.ids(Role.SOURCE) == made.ids(Role.TARGET) == set()
+    assert made.core.journal.counts().entries == 0
+    collection.update(ids=ids, metadatas=[{"n": None}] * 20)
+    collection.upsert(ids=ids, embeddings=vectors(20), metadatas=[{"n": None, "k": 1}] * 20)
+    assert made.unequal() == []
 
 
 def test_threads_share_one_client_and_nothing_is_lost(made: World) -> None:

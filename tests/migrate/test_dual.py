@@ -13,7 +13,7 @@ import pytest
 
 from chromalith.clock import SYSTEM_CLOCK, Clock, ManualClock
 from chromalith.errors import Invalid, Unavailable, Unknown
-from chromalith.migrate.dual import LATE_MAX, DualWriter, Write
+from chromalith.migrate.dual import DualWriter, Write
 from chromalith.migrate.entries import Closing
 from chromalith.migrate.follower import Follower
 from chromalith.migrate.journal import Journal
@@ -21,6 +21,7 @@ from chromalith.migrate.phases import DUAL_PHASES, Phase
 from chromalith.migrate.places import Place
 from chromalith.migrate.port import Role, SideKind
 from chromalith.migrate.route import Route
+from chromalith.migrate.seconds import LATE_MAX
 from chromalith.migrate.state import Freeze, Percent, SideName, State, Timing
 from chromalith.migrate.states import States, change_of
 from chromalith.migrate.tally import Tally

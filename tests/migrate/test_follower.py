@@ -181,6 +181,22 @@ def test_a_freeze_that_was_left_behind_is_taken_back_after_its_limit() -> None:
     assert rig.clock.monotonic_s() - began_s > 3
 
 
+def test_a_freeze_that_came_after_the_one_that_was_waited_for_stands() -> None:
+    """Between the look and the taking back: only the freeze that was seen too long is taken."""
+    rig = Rig(background=False, timing=Timing(freeze_limit_s=3))
+    rig.change(freeze=FREEZE)
+    view = rig.follower.view()
+    assert view.state.freeze is not None
+    assert not rig.follower._left_behind(view.state.freeze, view.state)
+    rig.clock.advance(4)
+    assert rig.follower._left_behind(view.state.freeze, view.state)
+    other = replace(FREEZE, id="f2")
+    rig.change(freeze=other)
+    epoch = rig.states.get().epoch
+    rig.follower._take_back(view.state.freeze)
+    assert (rig.states.get().freeze, rig.states.get().epoch) == (other, epoch)
+
+
 def test_another_freeze_has_its_own_limit() -> None:
     """Only a freeze that this process has itself seen for longer than the limit is taken back."""
     rig = Rig(background=False, timing=Timing(freeze_limit_s=3))

@@ -10,7 +10,7 @@ from operator import add
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chromalith.errors import Corrupt
@@ -37,18 +37,21 @@ def histogram(values: list[float]) -> Histogram:
     return reduce(add, (Histogram({bucket(value): 1}) for value in values), Histogram())
 
 
+@settings(deadline=None)
 @given(durations, durations)
 def test_the_sum_of_two_histograms_is_the_histogram_of_both(one: list[float], other: list[float]) -> None:
     assert histogram(one) + histogram(other) == histogram(one + other)
     assert (histogram(one) + histogram(other)).total == len(one) + len(other)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.0002, 300), min_size=1, max_size=50), st.integers(1, 100))
 def test_a_percentile_is_right_to_within_ten_percent(values: list[float], percent: int) -> None:
     exact = sorted(values)[max(1, math.ceil(len(values) * percent / 100)) - 1]
     assert histogram(values).percentile_s(percent) == pytest.approx(exact, rel=0.1)
 
 
+@settings(deadline=None)
 @given(st.floats())
 def test_every_float_has_a_bucket(value: float) -> None:
     assert 0 <= bucket(value) < BUCKETS
@@ -59,11 +62,13 @@ def test_no_calls_have_no_percentile() -> None:
     assert Histogram().percentile_s(50) is None
 
 
+@settings(deadline=None)
 @given(stats)
 def test_statistics_survive_json(value: ShadowStats) -> None:
     assert ShadowStats.decode(json.loads(json.dumps(value.encode()))) == value
 
 
+@settings(deadline=None)
 @given(st.lists(stats, max_size=4), st.randoms())
 def test_the_order_of_a_sum_does_not_matter(values: list[ShadowStats], chance: Any) -> None:
     shuffled = list(values)
@@ -71,6 +76,7 @@ def test_the_order_of_a_sum_does_not_matter(values: list[ShadowStats], chance: A
     assert summed(shuffled) == summed(values)
 
 
+@settings(deadline=None)
 @given(st.lists(stats, min_size=1, max_size=4))
 def test_only_those_that_count_since_the_newest_moment_are_summed(values: list[ShadowStats]) -> None:
     newest = max(each.since for each in values)

@@ -164,9 +164,9 @@ class ChunkCopier:
         rejects: list[Reject] = []
         while waiting:
             part = waiting.pop()
+            written.done = True  # a call is cut in pieces: the first may stand although it raises
             try:
                 self._target.write("add", part.ids, part.embeddings, part.documents, part.uris, part.metadatas)
-                written.done = True
             except Invalid as error:
                 if len(part) > 1:
                     middle = len(part) // 2
@@ -221,7 +221,7 @@ class ChunkCopier:
 
 @dataclass(slots=True)
 class _Written:
-    """Whether a write ended well, and whether one may land later."""
+    """Whether a write was begun, and whether one may land later."""
 
     done: bool = False
     doubtful: bool = False

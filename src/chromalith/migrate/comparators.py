@@ -3,14 +3,15 @@ dictionary) does not agree.
 
 Two correct databases do not answer a query of vectors alike, so equality is not the question:
 
-- *Neighbours.* An approximate index misses some. With stock Chroma's defaults it finds 95 to 100 % of the true
-  neighbours, and misses others than another index does, so of ten results one may differ: ``overlap_min`` is 0.9. Of
-  fewer than ten results none may, which is right: near the top the indexes don't err. An id at one side only is excused
-  if its distance is that of the last result at the other: which of equals is last is chance.
-- *Distances*, of the ids that both sides found, are sums of float32 products in another order: of 1,536 of them, about
-  1e-5 of the sum; so 1e-4 of the distance is allowed. Where a sum nearly cancels (``1 - cosine`` of a record and
-  itself) only an absolute bound says something: 1e-5. For ``ip`` of embeddings much longer than 1 it must be larger:
-  the error is that of the product, not of the distance.
+- *Neighbours.* An approximate index misses some, and another index others. Of 1,000 queries of 20,000 real records (384
+  numbers each), stock Chroma and Chromalith at their defaults answered 92 % with the same ten ids, 6 % with one that
+  differed, 1.4 % with two, 0.5 % with more. So ``overlap_min`` is 0.8: two of ten may differ, one of five, of fewer
+  none; what is left is less than the 1 % that ``switch`` allows, and a lost part of a collection shows. An id at one
+  side only is excused if its distance is that of the last result at the other: which of equals is last is chance.
+- *Distances*, of the ids that both sides found, are sums of float32 products in another order. What that can change of
+  a sum of 1,536 is at most 9e-5 of it (n eps / 2; measured with 384: 3.5e-7), so 1e-4 is allowed. Where a sum nearly
+  cancels (``1 - cosine`` of a record and itself) only an absolute bound says something: 1e-5. For ``ip`` of embeddings
+  much longer than 1 it must be larger: the error is that of the product, not of the distance.
 - *Order* within these bounds is chance and is only counted; beyond them an answer is not sorted by its own distances,
   or the other side's.
 
@@ -48,7 +49,7 @@ class Tolerances:
         order: whether the order of ``get`` matters.
     """
 
-    overlap_min: float = 0.9
+    overlap_min: float = 0.8
     relative: float = 1e-4
     absolute: float = 1e-5
     order: bool = False

@@ -12,7 +12,11 @@
 
 ``missing`` is what the source has and the target has not, ``extra`` the reverse, whichever of them counts.
 
-Memory: the ids of both sides (about 170 bytes each, so 340 MB for a million on both), and the records of :data:`WORKERS` chunks.
+A collection that one side lacks, and what a collection itself is, are looked at again in the same way, as clients create and delete
+collections, too.
+
+Memory: the ids of both sides and what one run keeps of them: 260 MB, measured at its peak, for a million records on each side with ids
+of 33 characters; 8 GB would be 30 million. The records of :data:`WORKERS` pieces of each side beside that, and 200 bytes a difference.
 The habits (resumable, a second look, samples, counts by kind) are those of Vitess' VDiff.
 """
 
@@ -29,21 +33,23 @@ import numpy as np
 from chromalith.coord.register import Register, decode, encode
 from chromalith.errors import ChromalithError, Corrupt, Invalid, NotFound
 from chromalith.migrate.diff_order import out_of_place, put_in_order
+from chromalith.migrate.diff_parts import PIECE, Meter, Parts, definition_of_both, look_again
 from chromalith.migrate.diff_report import CollectionReport, Found, VerifyReport
+from chromalith.migrate.entries import Entry
 from chromalith.migrate.journal import Journal
-from chromalith.migrate.mend import Mender, space_of
-from chromalith.migrate.mend_catalog import described
+from chromalith.migrate.mend import Mender
 from chromalith.migrate.permission import Refused
 from chromalith.migrate.places import Place
 from chromalith.migrate.port import Role, SideCollection, Sides
-from chromalith.migrate.records import Difference, differences
+from chromalith.migrate.records import Difference
 from chromalith.migrate.state import State
 from chromalith.migrate.states import States, change_of
-from chromalith.model.buckets import BUCKETS, Buckets, bucket_of
-from chromalith.model.checksum import content_digest, embedding_digest
+from chromalith.model import layout
+from chromalith.model.buckets import BUCKETS, bucket_of
 from chromalith.model.segment import id_hash
+from chromalith.store.port import Store
 from chromalith.threads import NewExecutor
-from chromalith.transfer.port import Batch, Progress, silent
+from chromalith.transfer.port import Progress, silent
 
 PARTS = 16
 """Of a collection; each is an object, and what a killed run does again."""
@@ -54,7 +60,6 @@ LOOK_WAIT_S = 1.0
 RESUME_S = 3_600.0
 """What a run found longer ago is no evidence; it begins anew."""
 WORKERS = 4
-PIECE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,7 @@ class Verifier:
         clock = self._place.clock
         began_s, self._resumed = clock.monotonic_s(), 0
         run, at_us = self._begin(state, asked)
-        meter = _Meter(progress)
+        meter = Meter(progress)
         found = tuple(self._collection(run, name, state, asked, meter) for name in self._names(state, asked))
         report = VerifyReport(found, state.epoch, at_us, clock.monotonic_s() - began_s, self._resumed)
         self._end(run, report, asked)
@@ -144,11 +149,7 @@ class Verifier:
             return str(held["run"]), int(held["began_us"])
         run = self._place.clock.random_hex(16)
         register.update(lambda before: {"run": run, "question": question, "finished": False, "began_us": now_us})
-        prefix = self._place.prefix("verify", "parts")
-        for page in self._place.store.list(prefix):
-            for entry in page:
-                if not entry.key.startswith(f"{prefix}{run}/"):
-                    self._place.store.delete(entry.key)
+        remove_all(self._place.store, self._place.prefix("verify", "parts"), self._place.prefix("verify", "parts", run))
         return run, now_us
 
     def _end(self, run: str, report: VerifyReport, asked: Options) -> None:
@@ -188,67 +189,100 @@ class Verifier:
 
     # -- a collection ------------------------------------------------------------------------------------------------
 
-    def _collection(self, run: str, name: str, state: State, asked: Options, meter: _Meter) -> CollectionReport:
-        pair = {role: _find(self._sides, role, name) for role in Role}
-        source, target = pair[Role.SOURCE], pair[Role.TARGET]
+    def _collection(self, run: str, name: str, state: State, asked: Options, meter: Meter) -> CollectionReport:
+        for look in range(1, LOOKS + 1):
+            try:
+                return self._looked(run, name, state, asked, meter)
+            except NotFound:  # it was dropped, and perhaps made again, while it was compared
+                if look == LOOKS:
+                    raise
+                remove_all(self._place.store, self._part_key(run, name))
+        raise AssertionError
+
+    def _looked(self, run: str, name: str, state: State, asked: Options, meter: Meter) -> CollectionReport:
+        source, target, definition = self._both(name)
         if source is None or target is None:
-            report = self._one_sided(name, source, target)
+            report = self._one_sided(name, source, target, definition)
             if not asked.repair or (source is None and target is None):
                 return report
-            report, source, target = self._repair_whole(report, state)
+            report, source, target = self._repair_whole(report)
             if source is None or target is None:
                 return report
-        report = self._compare(run, name, source, target, asked, meter)
+            definition = definition_of_both(source, target)
+        report = self._compare(run, name, source, target, definition, asked, meter)
         if asked.repair and (report.standing or report.definition):
             report = self._repair(report, source, target)
         return self._order(report, source, target, state, asked) if asked.order else report
 
+    def _both(self, name: str) -> tuple[SideCollection | None, SideCollection | None, tuple[str, ...]]:
+        """A collection on both sides, and what of itself differs, when that has settled: clients create, delete and describe it, too."""
+        look = 1
+        while True:
+            source, target = (_find(self._sides, role, name) for role in Role)
+            found: tuple[str, ...] = ()
+            if source is not None and target is not None:
+                found = definition_of_both(source, target)
+            elif source is not None or target is not None or self._wanted(name):
+                found = ("collection",)
+            if not found or look >= LOOKS_MAX or (look >= LOOKS and not self._catalog_is_busy(name)):
+                return source, target, found
+            look += 1
+            self._place.clock.sleep(self._look_wait_s)
+
     def _compare(
-        self, run: str, name: str, source: SideCollection, target: SideCollection, asked: Options, meter: _Meter
+        self,
+        run: str,
+        name: str,
+        source: SideCollection,
+        target: SideCollection,
+        definition: tuple[str, ...],
+        asked: Options,
+        meter: Meter,
     ) -> CollectionReport:
-        definition = _definition(source, target)
         known = (None, None) if asked.deep else (source.buckets(), target.buckets())
         if known[0] is not None and known[0] == known[1]:
             counts = source.count(), target.count()
             if counts[0] == counts[1]:  # the sums were of one moment, the counts of another
-                meter.whole(counts[0])
+                meter.expect(counts[0])
+                meter.done(counts[0])
                 return CollectionReport(name, *counts, matching=counts[0], definition=definition, unread=True)
         source_ids, target_ids = source.ids(), target.ids()
         union = list(dict.fromkeys([*source_ids, *target_ids]))
+        counts = len(source_ids), len(target_ids)
+        del source_ids, target_ids
         meter.expect(len(union))
-        parts: list[list[str]] = [[] for _ in range(PARTS)]
-        buckets = bucket_of(id_hash(union)) if union else np.empty(0, np.uint8)
-        for record_id, bucket in zip(union, buckets.tolist(), strict=True):
-            parts[bucket * PARTS // BUCKETS].append(record_id)
-        compare = _Parts(source, target, known)
+        parts = _parted(union)
+        compare = Parts(source, target, known, meter.done)
 
-        def part(number: int) -> Found:
-            key = f"{self._place.prefix('verify', 'parts', run)}{_h(self._place, name)}-{number:02d}.json"
+        def part(number: int) -> tuple[Found, bool]:
+            key = f"{self._part_key(run, name)}{number:02d}.json"
             found = self._kept(key)
-            if found is None:
-                found = compare.part(parts[number])
-                self._place.store.put(key, encode(found.encode()))
-            meter.done(len(parts[number]))
-            return found
+            if found is not None:
+                meter.done(len(parts[number]))
+                return found, True
+            found = compare.part(parts[number])
+            self._place.store.put(key, encode(found.encode()))
+            return found, False
 
         with self._executor(min(WORKERS, PARTS), "chromalith-verify") as threads:
-            found = list(threads.map(part, range(PARTS)))
-        standing = [each for one in found for each in one.differences]
+            done = list(threads.map(part, range(PARTS)))
+        self._resumed += sum(kept for _, kept in done)
+        standing = [each for found, _ in done for each in found.differences]
         standing, in_flight = self._settle(name, standing, source, target)
-        matching = len(union) - len(standing) - len(in_flight)
-        return CollectionReport(
-            name, len(source_ids), len(target_ids), max(0, matching), tuple(standing), tuple(in_flight), definition
-        )
+        matching = max(0, len(union) - len(standing) - len(in_flight))
+        return CollectionReport(name, *counts, matching, tuple(standing), tuple(in_flight), definition)
+
+    def _part_key(self, run: str, name: str) -> str:
+        """What the keys of a collection's parts begin with."""
+        return f"{self._place.prefix('verify', 'parts', run)}{layout.h(name)}-"
 
     def _kept(self, key: str) -> Found | None:
         try:
-            found = Found.decode(decode(key, self._place.store.get(key).body))
+            return Found.decode(decode(key, self._place.store.get(key).body))
         except NotFound:
             return None
         except (Corrupt, KeyError, TypeError, ValueError):
             return None  # looked at again
-        self._resumed += 1
-        return found
 
     def _settle(
         self, name: str, standing: list[Difference], source: SideCollection, target: SideCollection
@@ -259,14 +293,18 @@ class Verifier:
             if not standing or (look >= LOOKS and not busy):
                 break
             self._place.clock.sleep(self._look_wait_s)
-            busy = self._journalled(name)  # before the look: what is mended meanwhile is seen to be equal
-            standing = _again(source, target, [each.id for each in standing])
+            # Before the look: what is mended in between is seen to be equal. After it, a note might be gone that explained a difference.
+            busy = {i for entry in self._journalled(name) for i in entry.ids}
+            standing = look_again(source, target, [each.id for each in standing])
             busy &= {each.id for each in standing}
         return [each for each in standing if each.id not in busy], sorted(busy)
 
-    def _journalled(self, name: str) -> set[str]:
+    def _catalog_is_busy(self, name: str) -> bool:
+        return any(entry.is_catalog for entry in self._journalled(name))
+
+    def _journalled(self, name: str) -> list[Entry]:
         entries, _ = self._journal.read(self._journal.entries().touched)
-        return {i for found in entries.values() for entry in found if entry.collection == name for i in entry.ids}
+        return [entry for found in entries.values() for entry in found if entry.collection == name]
 
     # -- repair ------------------------------------------------------------------------------------------------------
 
@@ -277,29 +315,31 @@ class Verifier:
             reasons.append(reason)
         ids = [each.id for each in report.standing]
         mended = mender.mend(report.name, ids)
-        left = _again(source, target, ids)
-        repaired = len(ids) - len(left)
-        fresh = [
-            _find(self._sides, role, report.name) for role in Role
-        ]  # a collection's metadata is that of its last look
-        definition = _definition(fresh[0] or source, fresh[1] or target)
+        left, in_flight = self._settle(report.name, look_again(source, target, ids), source, target)
+        repaired = len(ids) - len(left) - len(in_flight)
+        # A collection's metadata is that of the moment it was opened, so it is opened again.
+        fresh = [_find(self._sides, role, report.name) for role in Role]
         return replace(
             report,
             source_records=source.count(),
             target_records=target.count(),
             matching=report.matching + repaired,
             standing=tuple(left),
-            definition=definition,
+            in_flight=tuple(sorted({*report.in_flight, *in_flight})),
+            definition=definition_of_both(fresh[0] or source, fresh[1] or target),
             repaired=repaired,
             reasons=tuple(dict.fromkeys([*reasons, *mended.reasons])),
         )
 
-    def _one_sided(self, name: str, source: SideCollection | None, target: SideCollection | None) -> CollectionReport:
+    def _one_sided(
+        self, name: str, source: SideCollection | None, target: SideCollection | None, definition: tuple[str, ...]
+    ) -> CollectionReport:
         counts = [None if side is None else side.count() for side in (source, target)]
-        one = source or target
-        kind = "missing" if target is None else "extra"
-        standing = tuple(Difference(i, kind) for i in one.ids()) if one is not None else ()  # type: ignore[arg-type]
-        definition = ("collection",) if one is not None or self._wanted(name) else ()
+        standing: tuple[Difference, ...] = ()
+        if source is not None:
+            standing = tuple(Difference(i, "missing") for i in source.ids())
+        elif target is not None:
+            standing = tuple(Difference(i, "extra") for i in target.ids())
         return CollectionReport(name, counts[0], counts[1], standing=standing, definition=definition)
 
     def _wanted(self, name: str) -> bool:
@@ -307,7 +347,7 @@ class Verifier:
         return chosen is not None and name in chosen
 
     def _repair_whole(
-        self, report: CollectionReport, state: State
+        self, report: CollectionReport
     ) -> tuple[CollectionReport, SideCollection | None, SideCollection | None]:
         settled = Mender(self._journal, self._states, self._sides).catalog.mend(report.name, deleted=False)
         if settled.reason is not None:
@@ -324,14 +364,14 @@ class Verifier:
         if not misplaced or not asked.repair or report.standing or report.in_flight:
             return replace(report, out_of_place=misplaced)
         pair = {Role.SOURCE: source, Role.TARGET: target}
-        rows = min(self._sides[role].limits.records_per_write for role in Role)
+        rows = min(PIECE, *(self._sides[role].limits.records_per_write for role in Role))
         try:
             moved = put_in_order(
                 self._journal, self._states, state.main, pair[state.main], pair[state.main.other], rows
             )
         except (Refused, ChromalithError) as error:
             return replace(report, out_of_place=misplaced, reasons=(*report.reasons, str(error)))
-        left = _again(source, target, source.ids())
+        left = look_again(source, target, source.ids())
         return replace(
             report,
             out_of_place=out_of_place(source.ids(), target.ids()),
@@ -340,97 +380,24 @@ class Verifier:
         )
 
 
-class _Parts:
-    """Compares parts of one collection."""
-
-    def __init__(
-        self, source: SideCollection, target: SideCollection, known: tuple[Buckets | None, Buckets | None]
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._known = known
-
-    def part(self, ids: Sequence[str]) -> Found:
-        known = self._known[0] or self._known[1]
-        if known is None or (self._known[0] is not None and self._known[1] is not None):
-            suspects = list(ids)
-            if self._known[0] is not None and self._known[1] is not None:
-                suspects = _of_buckets(ids, set(self._known[0].differing(self._known[1])))
-        else:
-            other = self._target if self._known[0] is not None else self._source
-            suspects = _of_buckets(ids, self._differing(ids, known, other))
-        found: list[Difference] = []
-        for start in range(0, len(suspects), PIECE):
-            found += _again(self._source, self._target, suspects[start : start + PIECE])
-        return Found(len(ids) - len(found), tuple(found))
-
-    @staticmethod
-    def _differing(ids: Sequence[str], known: Buckets, other: SideCollection) -> set[int]:
-        """The buckets of ``ids`` in which what ``other`` holds does not add up to what is known of its opposite."""
-        sums = Buckets.empty()
-        for start in range(0, len(ids), PIECE):
-            sums = sums + sums_of(other.read(ids[start : start + PIECE]))
-        mine = set(bucket_of(id_hash(ids)).tolist()) if len(ids) else set()
-        return mine & set(sums.differing(known))
+def remove_all(store: Store, prefix: str, but: str | None = None) -> None:
+    """Remove the objects below ``prefix``, except those below ``but``."""
+    for page in store.list(prefix):
+        for entry in page:
+            if but is None or not entry.key.startswith(but):
+                store.delete(entry.key)
 
 
-@dataclass(slots=True)
-class _Meter:
-    progress: Progress
-    seen: int = 0
-    total: int = 0
-
-    def expect(self, records: int) -> None:
-        self.total += records
-        self.progress(self.seen, self.total)
-
-    def done(self, records: int) -> None:
-        self.seen += records
-        self.progress(self.seen, self.total)
-
-    def whole(self, records: int) -> None:
-        self.expect(records)
-        self.done(records)
-
-
-def sums_of(batch: Batch) -> Buckets:
-    """The checksums by bucket of some records."""
-    if not len(batch):
-        return Buckets.empty()
-    columns = zip(batch.ids, batch.documents, batch.uris, batch.metadatas, strict=True)
-    content = np.frombuffer(b"".join(content_digest(*record) for record in columns), np.uint8).reshape(-1, 32)
-    rows = zip(batch.ids, batch.embeddings, strict=True)
-    embedding = np.frombuffer(b"".join(embedding_digest(i, row) for i, row in rows), np.uint8).reshape(-1, 32)
-    return Buckets.of(id_hash(batch.ids), content, embedding)
-
-
-def _of_buckets(ids: Sequence[str], wanted: set[int]) -> list[str]:
-    if not wanted or not len(ids):
-        return []
-    return [i for i, bucket in zip(ids, bucket_of(id_hash(ids)).tolist(), strict=True) if bucket in wanted]
-
-
-def _again(source: SideCollection, target: SideCollection, ids: Sequence[str]) -> list[Difference]:
-    """What differs among ``ids`` now."""
-    if not ids:
-        return []
-    return differences(source.read(ids), target.read(ids), space_of(source, target))
-
-
-def _definition(source: SideCollection, target: SideCollection) -> tuple[str, ...]:
-    found = []
-    if source.definition.space != target.definition.space:
-        found.append("space")
-    if described(source) != described(target):
-        found.append("metadata")
-    return tuple(found)
+def _parted(ids: Sequence[str]) -> list[list[str]]:
+    """The ids by part: each has all ids of some buckets."""
+    parts: list[list[str]] = [[] for _ in range(PARTS)]
+    buckets = bucket_of(id_hash(ids)) if ids else np.empty(0, np.uint8)
+    for record_id, bucket in zip(ids, buckets.tolist(), strict=True):
+        parts[bucket * PARTS // BUCKETS].append(record_id)
+    return parts
 
 
 def _find(sides: Sides, role: Role, name: str) -> SideCollection | None:
     with suppress(NotFound):
         return sides[role].collection(name)
     return None
-
-
-def _h(place: Place, name: str) -> str:
-    return place.collection_prefix("x", name).rstrip("/").rpartition("/")[2]

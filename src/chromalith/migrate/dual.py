@@ -10,8 +10,9 @@ One call of ids X, on a state on which both sides are live:
 5. The second's write, for which the caller waits ``second_write_s`` at most; then it goes on by itself. Its failure is never the caller's.
 6. The note is closed when the second's write has really ended: in the background. Some reconciliation compares X and removes it.
 
-A call whose ids have two authorities is two parts: all steps 2, then all 4, then all 5. If the second part's authority refuses, the
-first part stands, and the caller gets the error: one call is one write on each side, but not one write over both.
+A call whose ids have two authorities is two parts: all steps 2, then all 4, then all 5. What either
+side would refuse about any record is looked for before. If the second part's authority fails all the same, the first part stands, and the
+caller gets the error: one call is one write on each side, but not one write over both.
 
 An id whose authority this process lowered to the source by itself (``DELTA_WRITE_PERCENTAGE``) is acknowledged only when both sides have
 it: repairs go from the *state's* authority, so a write that only the source had would be undone.
@@ -23,11 +24,8 @@ then it is noted afterwards, because a copy may have passed it.
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +38,8 @@ from chromalith.migrate.journal import Journal
 from chromalith.migrate.phases import Phase
 from chromalith.migrate.port import Role
 from chromalith.migrate.route import Route
+from chromalith.migrate.seconds import Failure, Seconds
+from chromalith.migrate.state import Timing
 from chromalith.migrate.tally import Tally
 from chromalith.threads import NewExecutor
 
@@ -47,10 +47,6 @@ Send = Callable[[Role, Sequence[int] | None, bool], Any]
 """Makes the call on one side, for the ids at these positions only (``None``: all), and returns its answer. The last argument: whether
 this is the second's write, which the application knows nothing of, and which may be cut to what that side takes at once."""
 
-SECONDS_AT_ONCE = 32
-"""Writes to the second side at once in one process."""
-LATE_MAX = 8
-"""While so many writes to the second hang, no further one is begun: what it misses is reconciled, and callers do not wait for it."""
 TRIES = 100
 """Of finding a state that holds. Each takes a freeze or a stalled store; more is no bad luck but a defect."""
 
@@ -66,12 +62,15 @@ class Write:
         op: as the journal names it: ``add``, ``update``, ``upsert``, ``delete``, ``create``, ``delete_collection``, ``modify``.
         ids: what it touches; none for calls about the collection itself.
         send: makes it.
+        check: raises what either side would refuse about any of its records. Asked before a call with two authorities is made in two parts:
+            else the one that refuses would be found when the other has written.
     """
 
     collection: str
     op: str
     ids: tuple[str, ...]
     send: Send
+    check: Callable[[], None] = lambda: None
 
 
 WhenDual = Callable[[View, float], Write]
@@ -107,8 +106,7 @@ class DualWriter:
         may_land: whether a write that a side failed with this may still be applied later: then it is not called over until it is too old.
         lowered_to: this process's limit on the target's part of the ids (0 to 1); asked for each call; may raise ``Invalid``.
         tally: counts what was done.
-        executor: where the threads come from that write the second. One that hangs must not keep the process from ending: its note in the
-            journal is found abandoned.
+        executor: where the threads come from that write the second.
     """
 
     def __init__(
@@ -126,15 +124,8 @@ class DualWriter:
         self._may_land = may_land
         self._lowered_to = lowered_to
         self._tally = tally or Tally()
-        self._executor = executor
         self._clock: Clock = journal.place.clock
-        self._begin()
-
-    def _begin(self) -> None:
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._pool: Executor | None = None
-        self._under_way: dict[Future[BaseException | None], float] = {}
+        self._seconds = Seconds(self._clock, executor)
 
     def write(self, call: Write, *, when_dual: WhenDual | None = None) -> list[Any]:
         """Make the call; the answers of its authorities, one for each part.
@@ -156,7 +147,10 @@ class DualWriter:
             if wanted.op == "delete" and not wanted.ids:
                 return []
             self._journal.timing = view.state.timing
-            noted = self._note(wanted, _parts(wanted, view, limit))
+            parts = _parts(wanted, view, limit)
+            if len(parts) > 1:
+                wanted.check()
+            noted = self._note(wanted, parts)
             if self._follower.holds(view):
                 return self._both(wanted, view, noted)
             for each in noted:
@@ -165,14 +159,7 @@ class DualWriter:
 
     def stop(self, timeout_s: float) -> None:
         """Wait for writes to the second that are under way, for so long at most, and let the threads go."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-            waiting = list(self._under_way)
-        until_s = self._clock.monotonic_s() + timeout_s
-        for future in waiting:
-            self._wait(future, max(0.0, until_s - self._clock.monotonic_s()))
-        if pool is not None:
-            pool.shutdown(wait=False)
+        self._seconds.stop(timeout_s)
 
     # -- one side ----------------------------------------------------------------------------------------------------
 
@@ -227,14 +214,15 @@ class DualWriter:
     def _both(self, call: Write, view: View, noted: Sequence[_Noted]) -> list[Any]:
         answers: list[Any] = []
         try:
-            answers.extend(self._first(call, each) for each in noted)
+            for each in noted:
+                answers.append(self._first(call, each))  # noqa: PERF401  # what was answered before an error counts
         except BaseException:
             for each, _ in zip(noted, answers, strict=False):
                 self._close(each, "failed", "another part of the call failed")
             for each in noted[len(answers) :]:
                 self._close(each, "not_written")
             raise
-        self._seconds(call, view, noted)
+        self._write_seconds(call, view.state.timing, noted)
         return answers
 
     def _first(self, call: Write, each: _Noted) -> Any:
@@ -247,27 +235,23 @@ class DualWriter:
         self._tally.wrote(each.part.authority)
         return answer
 
-    def _seconds(self, call: Write, view: View, noted: Sequence[_Noted]) -> None:
+    def _write_seconds(self, call: Write, timing: Timing, noted: Sequence[_Noted]) -> None:
         """The other side's writes, all at once. Raises only for parts that this process lowered."""
-        until_s = self._clock.monotonic_s() + view.state.timing.second_write_s
-        begun = [(each, self._begin_second(call, view, each)) for each in noted]
+        until_s = self._clock.monotonic_s() + timing.second_write_s
+        begun = [(each, self._begin_second(call, timing, each)) for each in noted]
         refused: ChromalithError | None = None
         for each, future in begun:
-            ended, error = self._wait(future, max(0.0, until_s - self._clock.monotonic_s()))
+            ended, error = self._seconds.wait(future, max(0.0, until_s - self._clock.monotonic_s()))
             if not ended:
-                self._tally.late += 1
+                self._tally.was_late()
             if each.part.lowered and (error is not None or not ended):
                 refused = _not_both(error, ended)
         if refused is not None:
             raise refused
 
-    def _begin_second(self, call: Write, view: View, each: _Noted) -> Future[BaseException | None]:
-        if os.getpid() != self._process:
-            self._begin()  # the lock and the threads are the parent's
-        abandoned_s = view.state.timing.abandoned_s
-
-        def act() -> BaseException | None:
-            if self._clock.monotonic_s() - each.opened_s > abandoned_s / 2:
+    def _begin_second(self, call: Write, timing: Timing, each: _Noted) -> Future[Failure]:
+        def act() -> Failure:
+            if self._clock.monotonic_s() - each.opened_s > timing.abandoned_s / 2:
                 # The other half is for the call itself: an entry that looks abandoned must have nothing under way.
                 return self._second_failed(each, Unavailable("the second write could not begin in time"))
             try:
@@ -278,34 +262,11 @@ class DualWriter:
             self._close(each, "ok")
             return None
 
-        done: Future[BaseException | None] = Future()
-        future: Future[BaseException | None] | None = None
-        with self._lock:
-            now_s = self._clock.monotonic_s()
-            hanging = sum(
-                view.state.timing.second_write_s < now_s - at_s <= abandoned_s for at_s in self._under_way.values()
-            )
-            if hanging >= LATE_MAX:
-                self._tally.skipped += 1
-                error = Unavailable(f"the {each.part.authority.other} hangs calls={hanging}")
-                done.set_result(self._second_failed(each, error))
-                return done
-            try:
-                if self._pool is None:
-                    self._pool = self._executor(SECONDS_AT_ONCE, "chromalith-second")
-                future = self._pool.submit(act)
-                self._under_way[future] = now_s
-            except RuntimeError:  # closed meanwhile, or the interpreter ends and makes no threads: here, then
-                pass
-        if future is None:
-            done.set_result(act())
-            return done
-        future.add_done_callback(self._ended)
-        return future
+        def skip(reason: Exception) -> Failure:
+            self._tally.was_skipped()
+            return self._second_failed(each, reason)
 
-    def _ended(self, future: Future[BaseException | None]) -> None:
-        with self._lock:
-            self._under_way.pop(future, None)
+        return self._seconds.begin(act, timing, skip)
 
     def _second_failed(self, each: _Noted, error: BaseException) -> BaseException:
         self._tally.second_failed(error)
@@ -315,14 +276,6 @@ class DualWriter:
     def _lands(self, role: Role, error: BaseException) -> bool:
         """Also if the thread was interrupted: its request may be on the way."""
         return not isinstance(error, Exception) or self._may_land(role, error)
-
-    @staticmethod
-    def _wait(future: Future[BaseException | None], timeout_s: float) -> tuple[bool, BaseException | None]:
-        """Whether it ended, and the error it ended with."""
-        try:
-            return True, future.result(timeout_s)
-        except FutureTimeout:
-            return False, None
 
     def _close(self, each: _Noted, ending: Any, error: str | None = None) -> None:
         if not each.closed:

@@ -29,8 +29,8 @@ from chromalith.migrate.states import Seen, States, change_of
 from chromalith.threads import NewExecutor
 
 READ_AGE_MAX_S = 300.0
-"""How long reads go on while the state can't be read. Within it, nobody can have let go of a side that was live: ``complete`` and
-``rollback`` ask for clients that follow."""
+"""How long reads go on while the state can't be read: an outage of its store is no outage of reads. After a change of the reading side in
+that time such a process reads what no longer gets every write; it can't write meanwhile, and its presence shows the old epoch."""
 POLL_S = 0.25
 """Between two looks at a freeze."""
 SLOW_MAX = 5

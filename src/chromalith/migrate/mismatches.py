@@ -65,17 +65,29 @@ class Mismatches:
     def has_room(self, verb: str, collection: str) -> bool:
         """Whether this process may store one more of these."""
         with self._lock:
-            return self._own[verb, collection] < KIND_MAX and self._own.total() < OWN_MAX
+            return self._room((verb, collection))
 
     def store(self, record: Record) -> bool:
         """Keep one; ``False``: there are enough. Raises ``Unavailable``, ``Unknown``."""
-        if self.count() >= ALL_MAX:
-            return False
-        key = f"{self._prefix}{self._place.clock.now_us():020d}-{self._place.clock.random_hex(8)}.json"
-        self._place.store.put(key, _bounded(record))
+        kind = record["verb"], record["collection"]
         with self._lock:
-            self._own[record["verb"], record["collection"]] += 1
-        return True
+            if not self._room(kind):
+                return False
+            self._own[kind] += 1  # before it is stored: another thread may be storing, too
+        kept = False
+        try:
+            if self.count() < ALL_MAX:
+                key = f"{self._prefix}{self._place.clock.now_us():020d}-{self._place.clock.random_hex(8)}.json"
+                self._place.store.put(key, _bounded(record))
+                kept = True
+        finally:
+            if not kept:
+                with self._lock:
+                    self._own[kind] -= 1
+        return kept
+
+    def _room(self, kind: tuple[str, str]) -> bool:
+        return self._own[kind] < KIND_MAX and self._own.total() < OWN_MAX
 
     def count(self) -> int:
         """How many there are. Raises ``Unavailable``."""

@@ -10,7 +10,8 @@
 a path                                 a Chroma directory if it has ``chroma.sqlite3``, else a Chromalith directory store
 =====================================  ===============================================================================
 
-``?tenant=…&database=…`` may follow each. Secrets never stand in a URL: it is written to the migration's state.
+``?tenant=…&database=…`` may follow each. Secrets never stand in a URL: it is written to the migration's state. A server's token is in
+``CHROMALITH_CHROMA_TOKEN``.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ from chromalith.transfer.port import Definition
 DEFAULT_TENANT = "default_tenant"
 DEFAULT_DATABASE = "default_database"
 KEY_VARIABLE = "CHROMA_API_KEY"
+TOKEN_VARIABLE = "CHROMALITH_CHROMA_TOKEN"
+"""For a Chroma server, or a proxy before it, that asks for a token: sent as ``Authorization: Bearer …`` and as ``x-chroma-token``."""
 CHROMALITH_LIMITS = Limits(
     records_per_write=OPERATIONS_MAX,
     records_per_read=5_000,
@@ -93,7 +96,7 @@ def open_side(
         url: see the table at the head of this module.
         storage_options: credentials and endpoint of a Chromalith store.
         tenant, database: in it; what the URL says of them, or Chroma's defaults, if not given.
-        headers: of each request to a Chroma server, for its token.
+        headers: of each request to a Chroma server; by default those that carry the token of ``CHROMALITH_CHROMA_TOKEN``.
         write: whether it will be written. Matters for a Chroma directory only, which one process at a time may have open.
 
     Raises:
@@ -117,7 +120,7 @@ def open_side(
             parts.port or 0,
             ssl=parts.scheme == "https",
             path=parts.path,
-            headers=headers,
+            headers=_token_headers() if headers is None else headers,
             tenant=form.tenant,
             database=form.database,
         )
@@ -160,6 +163,11 @@ def side_of_client(client: object, place: str = "", *, close: bool = False) -> C
     return ChromaSide(server, SideKind.CLIENT, place or "chromadb client", limits, tenant, database, ending)
 
 
+def _token_headers() -> dict[str, str]:
+    token = os.environ.get(TOKEN_VARIABLE)
+    return {"Authorization": f"Bearer {token}", "x-chroma-token": token} if token else {}
+
+
 # Chromalith ----------------------------------------------------------------------------------------------------------
 
 
@@ -187,9 +195,7 @@ def _chromalith(form: _Form) -> ChromaSide:
     return _over_session(client._server, place, form.tenant, form.database, client.close)
 
 
-def _over_session(
-    server: Any, place: str, tenant: str, database: str, close: Callable[[], None] | None
-) -> ChromaSide:
+def _over_session(server: Any, place: str, tenant: str, database: str, close: Callable[[], None] | None) -> ChromaSide:
     def create(name: str, definition: Definition) -> None:
         session_of(server).catalog.create(
             tenant,

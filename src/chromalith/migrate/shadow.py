@@ -165,17 +165,20 @@ class Shadow:
 
     def note(self, verb: str, side: Role, took_s: float) -> None:
         """A read was answered, shadowed or not: count its latency. Never raises."""
-        with suppress(Exception):
-            self._counting.read(verb, side, took_s)
+        if os.getpid() == self._process:
+            with suppress(Exception):
+                self._counting.read(verb, side, took_s)
 
     def begin(self, since: int) -> None:
         """Count from anew, if ``since`` is another than before. What is on its way then is counted as new."""
-        if since != self._counting.since:
+        if since != self._counting.since and os.getpid() == self._process:
             self._counting.begin(since)
             self._mismatches.begin()
 
     def stats(self) -> ShadowStats:
         """What was found so far. A call that hangs is counted as soon as it is over the limit."""
+        if os.getpid() != self._process:  # whoever held a lock when it was forked is not here to give it back
+            return ShadowStats()
         self._trials.look_for_overdue()
         return self._counting.stats()
 
@@ -202,7 +205,7 @@ class Shadow:
             self._again.clear()
             self._changed.notify_all()
         for job in left:
-            self._counting.add(job.read, "unchecked" if job.again else "dropped")
+            self._counting.add(job.read, "dropped")
         self._pool.shutdown(wait=False)
 
     def _offer(self, read: ShadowRead) -> None:
@@ -232,7 +235,7 @@ class Shadow:
                 return False
             queue.append(job)
             self._cells += job.cells
-            begin = self._idle == 0 and self._workers < self._settings.workers
+            begin = self._idle < len(self._waiting) + len(self._again) and self._workers < self._settings.workers
             self._workers += begin
             self._changed.notify()
         if begin:
@@ -250,9 +253,7 @@ class Shadow:
             cpu_s = self._cpu_s()
             try:
                 self._try(job)
-            except (
-                BaseException
-            ) as error:  # a defect of ours, or a thread that is being ended; the next read is worth trying
+            except BaseException as error:  # a defect of ours; the next read is worth trying all the same
                 self._counting.failed(job.read, error)
             used_s = self._cpu_s() - cpu_s
             with self._changed:

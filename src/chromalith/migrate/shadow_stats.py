@@ -30,10 +30,11 @@ class Counts:
         matches: the two answers agreed.
         lag: they did not at first, and did (or were changing) a second later.
         mismatches: they still did not.
-        unchecked: they did not, and could not be asked again, because too many were waiting or the side that had answered failed.
+        unchecked: they did not, and were not asked again, because too many others were waiting for that.
         errors: the other side raised.
         timeouts: it took longer than the limit, or has not answered yet after it.
-        dropped: never asked: the queue was full, or was not worked off in time.
+        dropped: without a verdict: the queue was full, or was not worked off in time or before the end, or the side that had answered
+            did not answer again.
         too_large: never asked: the answer was too large to be kept for so long.
         stored: mismatches that were stored for a person to look at; ``not_stored``: there were enough already, or the store failed.
     """

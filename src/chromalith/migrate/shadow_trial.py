@@ -136,14 +136,14 @@ class Trials:
         if error is None:
             return _Asked(answer, took_s)
         if role is read.side:
-            self._counting.add(read, "unchecked")
+            self._counting.add(read, "dropped")
         else:
             self._counting.failed(read, error)
         raise _Counted
 
     def _too_long(self, call: _Call) -> None:
         own = call.role is call.read.side  # the caller's own side: no fault of the other
-        self._counting.add(call.read, "unchecked" if own else "timeouts")
+        self._counting.add(call.read, "dropped" if own else "timeouts")
 
     def _store(
         self, read: ShadowRead, answers: Mapping[Role, Any], took_s: Mapping[Role, float], found: Comparison

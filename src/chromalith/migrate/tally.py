@@ -13,7 +13,7 @@ MINUTES_MAX = 120
 
 @dataclass(slots=True)
 class Tally:
-    """Counts since the client was opened. Single additions are exact under the lock; ``late`` and ``skipped`` may be one behind.
+    """Counts since the client was opened. Safe to share between threads.
 
     Attributes:
         writes, reads: calls that a side answered.
@@ -58,6 +58,16 @@ class Tally:
         with self._lock:
             self.failures += 1
             self.last_failure = f"{type(error).__name__}: {error}"[:300]
+
+    def was_late(self) -> None:
+        """A caller did not wait for the second any longer."""
+        with self._lock:
+            self.late += 1
+
+    def was_skipped(self) -> None:
+        """A second was not begun."""
+        with self._lock:
+            self.skipped += 1
 
     def fell_back(self) -> None:
         """The source answered a read for the target."""

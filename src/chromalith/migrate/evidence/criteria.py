@@ -201,7 +201,7 @@ def several(e: Evidence) -> Item:
     most, minute = e.together()
     if minute is None:
         return q.no_evidence("no client said when it wrote", todo="let two processes of the application write at once")
-    said = f"at most {most} clients wrote in the same minute, {moment(minute * 60_000_000)}"
+    said = f"at most {most} processes wrote in the same minute, {moment(minute * 60_000_000)}"
     if most < 2:
         return q.no_evidence(
             said, todo="let two processes of the application write at once, or run a load test with two"

@@ -79,15 +79,28 @@ class Evidence:
         reads = sum(sum(each.reads.values()) for each in self.producers)
         return Counted(writes, reads, seconds, _records(self.state))
 
+    @property
+    def processes(self) -> int:
+        """How many processes were seen; one may have opened several clients."""
+        return len({(each.host, each.pid) for each in self.producers})
+
     def together(self) -> tuple[int, int | None]:
-        """The most processes that wrote in the same minute, and the minute (since 1970)."""
-        minutes: dict[int, int] = {}
-        for producer in self.producers:
-            for minute, count in producer.write_minutes.items():
+        """The most processes that wrote in the same minute while all of them lived, and the minute (since 1970)."""
+        minutes: dict[int, dict[tuple[str, int], tuple[int, int]]] = {}
+        for each in self.producers:
+            for minute, count in each.write_minutes.items():
                 if count:
-                    minutes[int(minute)] = minutes.get(int(minute), 0) + 1
-        best = max(minutes, key=lambda minute: (minutes[minute], minute), default=None)
-        return (0, None) if best is None else (minutes[best], best)
+                    lives = minutes.setdefault(int(minute), {})
+                    before = lives.get((each.host, each.pid), (each.started_us, each.seen_us))
+                    lives[each.host, each.pid] = min(before[0], each.started_us), max(before[1], each.seen_us)
+        most = {minute: _at_once(list(lives.values())) for minute, lives in minutes.items()}
+        best = max(most, key=lambda minute: (most[minute], minute), default=None)
+        return (0, None) if best is None else (most[best], best)
+
+
+def _at_once(lives: Sequence[tuple[int, int]]) -> int:
+    """The most of these stretches of time that have a moment in common: one that was started after another ended is no second."""
+    return max((sum(begin <= moment <= end for begin, end in lives) for moment, _ in lives), default=0)
 
 
 def gather(place: Place) -> Evidence:

@@ -36,7 +36,9 @@ def clients(e: Evidence) -> Item:
         return q.no_evidence("no client was ever seen", todo="open it with chromalith.MigratingClient, and let it run")
     hosts = {each.host for each in e.producers}
     apps = sorted({each.app or each.id for each in e.producers})
-    return q.met(f"{len(e.producers)} clients on {len(hosts)} machines were seen: {', '.join(apps[:8])}")
+    return q.met(
+        f"{len(e.producers)} clients in {e.processes} processes on {len(hosts)} machines were seen: {', '.join(apps[:8])}"
+    )
 
 
 def scanned(e: Evidence) -> Item:

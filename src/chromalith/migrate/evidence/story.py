@@ -95,7 +95,7 @@ def traffic(e: Evidence) -> str:
     reads = sum(sum(each.reads.values()) for each in e.producers)
     failures = sum(each.second_failures for each in e.producers)
     most, minute = e.together()
-    said = f"{len(e.producers)} processes made {writes:,} calls that write and {reads:,} that read."
+    said = f"{e.processes} processes made {writes:,} calls that write and {reads:,} that read."
     if minute is not None:
         said += f" At most {most} wrote in the same minute, {moment(minute * 60_000_000)}."
     if failures:

@@ -66,9 +66,12 @@ CHROMA = frozenset({Kind.CLIENT, Kind.COLLECTION, Kind.LANGCHAIN, Kind.LLAMAINDE
 STORES = frozenset({Kind.LANGCHAIN, Kind.LLAMAINDEX})
 
 
-def join(*values: Iterable[Thing]) -> Value:
+def join(*values: Value) -> Value:
     """Any of them."""
-    found = frozenset().union(*values)
+    kept = [value for value in values if value]
+    if len(kept) <= 1:
+        return kept[0] if kept else NOTHING
+    found = NOTHING.union(*kept)
     return found if len(found) <= THINGS_MAX else frozenset(sorted(found, key=repr)[:THINGS_MAX])
 
 
