@@ -44,6 +44,7 @@ class Writer:
             while not self.ended.is_set():
                 self._once(self.calls)
                 self.calls += 1
+                SYSTEM_CLOCK.sleep(0.02)  # each call is an object of a Chromalith side, and nobody folds them here
         except BaseException as error:
             self.errors.append(error)
 

@@ -39,7 +39,7 @@ def test_writers_are_no_difference_and_hide_none() -> None:
         collection = words(made.client, 40)
         made.mirror()
         made.core.sides[Role.TARGET].collection("words").write(
-            "add", **{name: value for name, value in columns(made.core.sides[Role.SOURCE].collection("words")).items()}
+            "add", **columns(made.core.sides[Role.SOURCE].collection("words"))
         )
         made.become(Phase.VERIFY)
         both = [collection, words(made.another())]
@@ -54,12 +54,13 @@ def test_writers_are_no_difference_and_hide_none() -> None:
                     both[number].delete(ids=[record_id])
                 written[number] += 1
                 turn += 1
+                SYSTEM_CLOCK.sleep(0.05)  # nothing compacts here: each write makes every later read a little slower
 
         verifier = Verifier(made.place, made.core.sides.both(), look_wait_s=0.05)
         with ThreadPoolExecutor(2) as threads:
             writing = [threads.submit(writer, number) for number in range(2)]
             try:
-                under_writers = [verifier.run(Options(again=True)) for _ in range(3)]
+                under_writers = [verifier.run(Options(again=True)) for _ in range(2)]
                 made.core.sides[Role.TARGET].collection("words").write("update", ["r30"], documents=["planted"])
                 planted = verifier.run(Options(again=True))
                 mended = verifier.run(Options(again=True, repair=True))
@@ -67,8 +68,8 @@ def test_writers_are_no_difference_and_hide_none() -> None:
                 stop.set()
             for each in writing:
                 each.result()
-        assert all(written[number] > 5 for number in range(2))
-        assert [standing(report) for report in under_writers] == [[], [], []]
+        assert all(written[number] > 2 for number in range(2))
+        assert [standing(report) for report in under_writers] == [[], []]
         assert standing(planted) == [("r30", ("document",))]
         assert (standing(mended), mended.total("repaired")) == ([], 1)
         assert made.reconciled()
@@ -134,7 +135,7 @@ def test_a_collection_that_is_dropped_and_made_again_meanwhile_is_compared_as_it
     two.faults.choose = drop
     (found,) = verified(two).collections
     assert done
-    assert (found.source_records, found.matching, found.resumed if hasattr(found, "resumed") else 0) == (7, 6, 0)
+    assert (found.source_records, found.matching) == (7, 6)
     assert [(each.id, each.fields) for each in found.standing] == [("new3", ("embedding",))]
 
 

@@ -44,6 +44,7 @@ def test_the_tool_killed_at_store_calls_and_run_again_walks_the_same_way(
     """Each verb is killed at calls to the store, early and late, and then simply run again; at the end nothing is lost."""
     killed = 0
     with scene(own_chroma_server, tmp_path, Size(calls=10)) as on:
+        on.operator.follow()
         for _, steps in WALK:
             for verb, *arguments in steps:
                 killed += kill_at_calls(on, freezing if verb in FREEZING else calls, moments, verb, *arguments)
@@ -62,6 +63,7 @@ def test_the_tool_killed_at_random_moments_walks_the_same_way(
     """SIGKILL between any two instructions, many times for each verb."""
     chance = random.Random(seed)
     with scene(own_chroma_server, tmp_path, Size(processes=3, pool=150, calls=20)) as on:
+        on.operator.follow()
         for _, steps in WALK:
             for verb, *arguments in steps:
                 for _ in range(8):
