@@ -12,6 +12,14 @@ from hypothesis import strategies as st
 
 from chromalith.migrate.comparators import DIFFERENCES_MAX, Tolerances, compare, overlap_at
 
+
+class Anything:
+    """No answer of any database; a name that is the same in every process, as tests that are divided among several need it."""
+
+    def __repr__(self) -> str:
+        return "anything"
+
+
 NONSENSE: list[Any] = [
     None,
     True,
@@ -23,7 +31,7 @@ NONSENSE: list[Any] = [
     [],
     [[]],
     {},
-    object(),
+    Anything(),
     {"ids": None},
     {"ids": "ab"},
     {"ids": ["a", "a"]},

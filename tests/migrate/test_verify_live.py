@@ -19,6 +19,7 @@ from tests.migrate.worlds import NAME
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.compacting import compact
 from chromalith.errors import Unavailable
+from chromalith.migrate.client.open import core_of
 from chromalith.migrate.diff import Options, Verifier
 from chromalith.migrate.diff_report import VerifyReport
 from chromalith.migrate.entries import CREATE
@@ -42,7 +43,8 @@ def test_writers_are_no_difference_and_hide_none() -> None:
             "add", **columns(made.core.sides[Role.SOURCE].collection("words"))
         )
         made.become(Phase.VERIFY)
-        both = [collection, words(made.another())]
+        other = made.another()
+        both = [collection, words(other)]
         stop, written = threading.Event(), Counter[int]()
 
         def writer(number: int) -> None:
@@ -72,6 +74,7 @@ def test_writers_are_no_difference_and_hide_none() -> None:
         assert [standing(report) for report in under_writers] == [[], []]
         assert standing(planted) == [("r30", ("document",))]
         assert (standing(mended), mended.total("repaired")) == ([], 1)
+        assert core_of(other).journal.flush() == 0
         assert made.reconciled()
         assert made.unequal() == []
         (found,) = verifier.run(Options(again=True)).collections

@@ -136,9 +136,9 @@ class Process:
     def _careful(self, call: Call) -> Call:
         """The call without what a stock server alone gets wrong, so that whatever is found is the migration's.
 
-        With several writers, an ``update`` that names an embedding of an id that is not there is kept for its vector: the next ``add`` of that
-        id is acknowledged, and its embedding is ignored (seen with 1.5.9, without any migration). So missing ids are updated
-        by metadata alone."""
+        With several writers, an ``update`` that names an embedding of an id that is not there is kept for its vector: a later ``add`` of
+        that id is acknowledged, and its embedding is ignored (seen with 1.5.9, without any migration). So an id that is missing is
+        updated by metadata alone."""
         if call.op != "update" or call.column("embedding") is None:
             return call
         surely = [row for row in call.rows if None not in self._possible.of(call.collection, row["id"])]
