@@ -63,8 +63,8 @@ chaos: env  ## processes killed 300 times and the server 10 times, on a real S3 
 scale: env  ## sixteen writer processes on a real S3 server, at full size: two minutes
 	$(VENV)/python -m pytest -s -m slow tests/scale/test_many_writers.py
 
-migrate-live: env  ## live migrations of many processes, killed and interrupted in every phase: half an hour
-	$(VENV)/python -m pytest -s -m slow tests/migrate/live
+migrate-live: env  ## long forms of migration: many processes, killed and interrupted in every phase; its exhaustive model: an hour
+	$(VENV)/python -m pytest -s -m slow tests/migrate tests/model
 
 simulate: env  ## whole histories with faults, from fresh seeds, until stopped; SIMULATE_ARGS="--minutes 10"
 	$(VENV)/python -m chromalith.testing.simulator $(SIMULATE_ARGS)

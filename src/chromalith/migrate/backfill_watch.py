@@ -75,16 +75,15 @@ class Watch:
 
     def _goes_on(self) -> State:
         state = None if self._seen is None else self._seen.state
-        check_goes_on(state, self._run)
-        assert state is not None
-        return state
+        return check_goes_on(state, self._run)
 
 
-def check_goes_on(state: State | None, run: str) -> None:
-    """Raise ``Conflict`` if this backfill is not what the migration's state names any more."""
+def check_goes_on(state: State | None, run: str) -> State:
+    """The state, if this backfill is what it names. Raises ``Conflict`` if it is not any more."""
     if state is None or state.phase is not Phase.BACKFILL or state.backfill.get("run") != run:
         phase = "none" if state is None else str(state.phase)
         raise Conflict(
             f"the migration went on without this backfill phase={phase}",
             hint="nothing is lost: `chromalith migrate status` says where it stands",
         )
+    return state

@@ -34,7 +34,7 @@ def kill_at_calls(on: Scene, calls: list[int], moments: tuple[str, ...], verb: s
 @pytest.mark.parametrize(
     ("calls", "freezing", "moments"),
     [
-        pytest.param([11], [14], ("after",), id="short"),
+        pytest.param([11], [14], ("after",), id="few", marks=LONG),
         pytest.param(list(range(1, 120, 3)), list(range(1, 60, 4)), ("before", "after"), id="long", marks=LONG),
     ],
 )

@@ -63,14 +63,15 @@ def _target(weed: Weed) -> str:
     return f"s3://{weed.server.new_bucket()}/lake?endpoint={weed.server.endpoint}&region=us-east-1"
 
 
+@pytest.mark.parametrize("calls", [pytest.param(20, marks=LONG)])
 def test_the_targets_store_away_for_a_while_reaches_no_caller(
-    weed: Weed, own_chroma_server: ChromaServer, tmp_path: Path
+    calls: int, weed: Weed, own_chroma_server: ChromaServer, tmp_path: Path
 ) -> None:
     """With the state in another store: while the source is the authority, every write is acknowledged; then the target catches up."""
     try:
         weed.start()
         with scene(
-            own_chroma_server, tmp_path / "app", Size(calls=20), target=_target(weed), state=str(tmp_path / "state")
+            own_chroma_server, tmp_path / "app", Size(calls=calls), target=_target(weed), state=str(tmp_path / "state")
         ) as on:
             on.operator.follow()
             on.to("dual")

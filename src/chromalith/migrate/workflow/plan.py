@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from chromalith.errors import Bug
 from chromalith.migrate.phases import Phase, Verb, after
 from chromalith.migrate.route import Route
 from chromalith.migrate.state import Percent, State
@@ -214,7 +215,8 @@ def _steps(wanted: Wish, plan: Plan) -> list[Step]:
 
 def await_freeze(state: State) -> Step:
     """Somebody's freeze is in the way."""
-    assert state.freeze is not None
+    if state.freeze is None:
+        raise Bug("a freeze to wait for that is not there")
     return Step(
         StepName.AWAIT_FREEZE,
         f"wait until the freeze of {state.freeze.by} for {state.freeze.verb} ends, and take it back after"
