@@ -321,7 +321,7 @@ def test_a_name_that_was_deleted_and_made_again() -> None:
 
 
 def test_what_a_late_drop_took_away_is_copied_again() -> None:
-    """Both sides have the name again, and the second lacks records that no entry names: they are copied, once there is a copy to be whole."""
+    """Both sides have the name again, and the second lacks records that no entry names: they are copied, once a copy is to be whole."""
     two = Two()
     two.write("add", "ab", 1)
     assert two.drained()

@@ -19,10 +19,10 @@ from chromalith.transfer.port import Batch
 COSINE_TOLERANCE = 2.0**-21
 """Of the vector's length: the largest difference of one component between what is written to a cosine collection and what is read.
 
-Stock Chroma 1.5.9 divides by the length and multiplies by it, in float32: two roundings, so at most about 2^-23 (1.2e-7) of the length.
+Stock Chroma 1.5.9 keeps it divided by its length; two roundings of float32 would be at most 2^-23 (1.2e-7) of the length.
 Measured over dimensions 1 to 3072 and lengths 1e-3 to 1e4, with even, spiky and one-hot vectors: at most 0.99 x 2^-23 after one
-passage, 1.57 x 2^-23 after two. This is four passages, so that a difference that no repair could mend is never reported. (Beyond lengths
-of 1e-20 and 1e18 Chroma itself loses such vectors: they become zeros and NaN, and are reported.)
+passage, 1.57 x 2^-23 after two, in memory. This is four passages, so that a difference that no repair could mend is not reported. (Vectors
+of length 1e-20 and 1e18 still pass; of those of 1e-30 and 1e25 Chroma itself makes zeros and NaN, which are reported.)
 """
 
 DifferenceKind = Literal["missing", "extra", "different"]
