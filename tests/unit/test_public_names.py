@@ -13,6 +13,7 @@ PUBLIC = {
     "Client", "Writer", "Reader", "compact", "sweep", "rollback", "SweepOutcome", "wait_for", "last_token", "ReadLevel", "Receipt",
     "Records", "View", "Outcome", "CompactionSettings", "EmfObserver", "OtelObserver",
     "produce_embedding_delta", "query_chromadb_snapshot", "query_snapshot_count", "get_latest_snapshot",
+    "MigratingClient", "sticky",
     "ChromalithError", "Conflict", "LeaseHeld", "Unknown", "Unavailable", "NotFound", "Invalid", "Corrupt", "Bug", "__version__",
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ ROW = Row(0, (1.0, 0.5), "text", None, {"a": 1})
 
 
 @pytest.mark.server
+@pytest.mark.slow
 def test_the_application_alone_is_judged_right(own_chroma_server: ChromaServer, tmp_path: Path) -> None:
     """Without a migration, on a server that is killed and started again: the diaries say what stock Chroma holds, and reads agree."""
     plan = Plan(own_chroma_server.url, "", "", "", str(tmp_path), 2, 30, 0.01, "alone")

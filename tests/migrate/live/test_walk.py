@@ -13,7 +13,7 @@ SIZES = [
     pytest.param(Size(), id="short"),
     pytest.param(Size(processes=5, pool=300, calls=400), id="long", marks=LONG),
 ]
-ROLLBACKS = [pytest.param("cutover", Size(), False, id="cutover")]
+ROLLBACKS = [pytest.param("cutover", Size(), False, id="cutover", marks=LONG)]
 ROLLBACKS += [pytest.param(name, Size(), True, id=f"{name}-again", marks=LONG) for name, _ in WALK]
 ROLLBACKS += [pytest.param("cutover", Size(processes=5, pool=300, calls=300), True, id="cutover-long", marks=LONG)]
 
