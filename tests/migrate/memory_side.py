@@ -86,6 +86,10 @@ class MemoryCollection:
         return self._name
 
     @property
+    def id(self) -> str:
+        return f"{self._side.place}/{id(self)}"
+
+    @property
     def definition(self) -> Definition:
         return self._definition
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.docs.shapes import documented, same, shape
 from tests.migrate.evidence_samples import (
+    BEGIN_US,
     HOUR_US,
     NOW_US,
     SHADOW,
@@ -38,6 +39,7 @@ from chromalith.migrate.evidence.item import Item, Outcome
 from chromalith.migrate.evidence.steps import checklist
 from chromalith.migrate.phases import Phase
 from chromalith.migrate.shadow_stats import ShadowStats
+from chromalith.migrate.state import Change, Percent
 from chromalith.migrate.states import States
 from chromalith.migrate.workflow.ports import Lag
 from chromalith.store.url import open_store
@@ -115,6 +117,8 @@ def test_a_migration_that_just_began_meets_nothing() -> None:
         ("code", lambda e: replace(e, scans=[scanned(), scanned(errors=1, places=["a.py:1:1"])]), NOT_MET, "a.py:1:1"),
         ("code", lambda e: replace(e, scans=[scanned(errors=1), scanned()]), MET, "0 direct writes"),
         ("code", lambda e: replace(e, scans=[scanned(unreadable=1)]), NOT_MET, "1 not readable"),
+        ("code", lambda e: replace(e, scans=[scanned(root="jobs", errors=1), scanned()]), NOT_MET, "jobs at"),
+        ("code", lambda e: replace(e, scans=[scanned(root="jobs"), scanned()]), MET, "jobs at"),
         ("code", lambda e: replace(e, scans=[scanned(files=0)]), NO_EVIDENCE, "no file"),
         ("code", lambda e: replace(e, scans=[scanned(warnings=3)]), MET, "3 other uses"),
         ("performance", lambda e: replace(e, shadow=ShadowStats()), NO_EVIDENCE, "0 reads"),
@@ -151,7 +155,9 @@ def test_a_migration_that_just_began_meets_nothing() -> None:
         ("several", lambda e: replace(e, producers=[producer(1)]), NO_EVIDENCE, "at most 1"),
         (
             "several",
-            lambda e: replace(e, producers=[producer(1, write_minutes={"1": 5}), producer(2, write_minutes={"2": 5})]),
+            lambda e: replace(
+                e, producers=[producer(n, write_minutes={str(NOW_US // 60_000_000 - n): 5}) for n in (1, 2)]
+            ),
             NO_EVIDENCE,
             "at most 1",
         ),
@@ -170,6 +176,14 @@ def test_a_migration_that_just_began_meets_nothing() -> None:
             "at most 1",
         ),
         ("several", lambda e: verify_with(different=2)(e), NOT_MET, "the sides differ"),
+        (
+            "several",
+            lambda e: replace(
+                e, producers=[producer(n, write_minutes={str(BEGIN_US // 60_000_000 + 5): 9}) for n in (1, 2)]
+            ),
+            NO_EVIDENCE,
+            "since `dual`",  # they wrote side by side to the old system, before it
+        ),
         ("infrastructure", lambda e: replace(e, stack=None), NO_EVIDENCE, "nobody looked"),
         (
             "infrastructure",
@@ -198,6 +212,8 @@ def test_a_migration_that_just_began_meets_nothing() -> None:
         ),
         ("gradual", with_state(phase=Phase.VERIFY), NO_EVIDENCE, "no ramp"),
         ("gradual", lambda e: replace(e, state=_without_ramp()), NOT_MET, "at once"),
+        ("gradual", lambda e: replace(e, state=_with_shadow_ramp_only()), NOT_MET, "at once"),
+        ("gradual", lambda e: replace(e, state=_rolled_back_and_dual()), NO_EVIDENCE, "no ramp"),
         ("reads", with_state(phase=Phase.RAMP), NOT_MET, "50 % now"),
         ("reads", lambda e: replace(e, producers=[producer(1, reads={"source": 4})]), NO_EVIDENCE, "the target 0"),
         ("switched", with_state(phase=Phase.RAMP), NOT_MET, "ramp"),
@@ -205,6 +221,12 @@ def test_a_migration_that_just_began_meets_nothing() -> None:
         ("completed", with_state(phase=Phase.CUTOVER), NOT_MET, "still gets every write"),
         ("cleaned", lambda e: replace(e, scans=[scanned(warnings=1)]), NOT_MET, "1 uses"),
         ("cleaned", with_state(phase=Phase.CUTOVER), NO_EVIDENCE, "not scanned since"),
+        (
+            "cleaned",
+            lambda e: replace(e, scans=[replace(scanned(root="jobs"), at_us=BEGIN_US), scanned()]),
+            NO_EVIDENCE,
+            "jobs was not scanned since",
+        ),
     ],
 )
 def test_each_item(item: str, change: Callable[[Evidence], Evidence], outcome: Outcome, says: str) -> None:
@@ -218,6 +240,21 @@ def test_each_item(item: str, change: Callable[[Evidence], Evidence], outcome: O
 def _without_ramp() -> Any:
     now = state()
     return replace(now, history=tuple(change for change in now.history if change.verb != "ramp"))
+
+
+def _with_shadow_ramp_only() -> Any:
+    """Reads were repeated on the target, and answered by the source until the switch."""
+    now = _without_ramp()
+    shadow_only = Change(5, BEGIN_US + 6 * HOUR_US, "ann@host", "ramp", "verify", "ramp reads=0 writes=0 shadow=10")
+    return replace(now, history=(*now.history[:4], shadow_only, *now.history[4:]))
+
+
+def _rolled_back_and_dual() -> Any:
+    """An earlier attempt had a ramp; this one has not."""
+    now = state(Phase.RAMP)
+    more = [("rollback", "ramp reads=50 writes=0 shadow=10", "direct"), ("dual", "direct", "dual")]
+    lines = [Change(7 + n, BEGIN_US + (9 + n) * HOUR_US, "ann@host", *change) for n, change in enumerate(more)]
+    return replace(now, phase=Phase.DUAL, percent=Percent(), history=(*now.history, *lines), epoch=8)
 
 
 def test_the_items_named_above_are_all_there_are() -> None:
@@ -238,6 +275,13 @@ def test_evidence_is_gathered_from_a_store() -> None:
     assert found.together()[0] == 2
     assert found.counted == Counted(2_000, 20_000, (35 * HOUR_US - 5_000_000) / 1e6, 200_000)
     assert not found.unreadable
+
+
+def test_shadow_reads_of_an_earlier_attempt_are_no_evidence() -> None:
+    """After a rollback, or `migrate shadow --clear`, clients that have ended still say what they found before."""
+    e = whole()
+    place = stored(replace(e, state=replace(e.state, shadow_since=SHADOW.since + 1)))
+    assert gather(place).shadow.total.judged == 0
 
 
 def test_damaged_evidence_is_named() -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromadb.api.client import AdminClient
 from tests.docs.shapes import SECTIONS, documented, same, shape
+from tests.servers import ChromaServer
 
+import chromalith
 from chromalith import Writer
 from chromalith.cli.app import run
 from chromalith.clock import SYSTEM_CLOCK
@@ -173,3 +176,68 @@ def test_wrong_calls(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shell("cancel")[0] == 0
     assert shell.json("cancel")["result"] == "already_cancelled"
     assert shell.phase is Phase.CANCELLED
+
+
+def test_one_place_under_two_names_is_refused(
+    shell: Shell, chroma_server: ChromaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its collections are empty: the sides' own ids give it away."""
+    database = chroma_server.new_database()
+    chroma_server.client(database).create_collection("words")
+    url = f"{chroma_server.url}?database={database}"
+    monkeypatch.setenv("CHROMALITH_STORE", "./state")
+    sides = ("--source", url, "--target", url.replace("127.0.0.1", "localhost"))
+    error = shell.json("start", *sides, code=3)["error"]
+    assert "one place under two names" in error["message"]
+    assert "--force records" in error["hint"]
+    assert States(Place(open_store("./state"))).find() is None
+    assert shell.json("start", *sides, "--force", "records")["result"] == "started"
+
+
+def test_a_source_that_is_no_store_is_refused(shell: Shell) -> None:
+    """A path that was mistyped, and a folder of something else: not a source without collections."""
+    Path("folder").mkdir()
+    for source in ("./sourc", "./folder", "memory://nobody-wrote-this"):
+        code, _, err = shell("start", "--source", source, "--target", "./target")
+        assert (code, "no Chromalith store here" in err) == (2, True), source
+    assert not Path("target").exists()
+
+
+def test_storage_options_are_those_of_the_stores_that_take_them(shell: Shell) -> None:
+    """A directory beside a bucket of a server of its own: the bucket is asked, the directory not refused."""
+    sides = ("--source", "./source", "--target", "s3://bucket/vectors", "--state", "./state")
+    keys = ("--option", "access_key_id=x", "--option", "secret_access_key=y", "--region", "r")
+    code, _, err = shell("start", *sides, *keys, "--endpoint-url", "http://127.0.0.1:9", "--dry-run")
+    assert "takes no storage options" not in err
+    assert code == 3, err  # nobody answers there
+
+
+def test_the_database_of_both_sides_is_the_option_s(shell: Shell) -> None:
+    """`--tenant` and `--database` count for both sides, but for a URL that says its own."""
+    AdminClient.from_system(chromalith.Client("./source")._system).create_database("other")
+    chromalith.Client("./source", database="other").create_collection("pages")
+    found = shell.json("start", "--source", "./source", "--target", "./target", "--database", "other", code=1)
+    assert "database='other'" in found["error"]["message"]  # the target has no such one
+    target = "./target?database=default_database"
+    found = shell.json("start", "--source", "./source", "--target", target, "--database", "other", "--dry-run")
+    assert [each["name"] for each in found["found"]] == ["pages"]
+
+
+def test_start_says_how_clients_find_a_state_that_is_kept_elsewhere(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the state in the target nothing need be said; else a client opened without it would never follow."""
+    monkeypatch.delenv("CHROMALITH_STORE", raising=False)
+    start = ("start", "--source", "./source", "--target", "./target", *QUICK)
+    assert "MigratingClient" not in shell(*start)[2]
+    monkeypatch.setenv("CHROMALITH_STORE", "./elsewhere")
+    _, _, err = shell(*start, "--name", "mine")
+    assert "migration='mine', state='file://" in err
+    assert "elsewhere" in err
+
+
+def test_a_time_that_is_too_short_is_named(shell: Shell) -> None:
+    """The one that is wrong, and what it must be."""
+    start = ("start", "--source", "./source", "--target", "./target")
+    assert "above 0" in shell(*start, "--second-write", "-4")[2]
+    assert "at least 1" in shell(*start, "--state-age-max", "0.5")[2]

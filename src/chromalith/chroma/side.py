@@ -185,6 +185,10 @@ class ChromaSideCollection:
         return str(self.model.name)
 
     @property
+    def id(self) -> str:
+        return str(self._id)
+
+    @property
     def definition(self) -> Definition:
         return definition_of(self.model)
 

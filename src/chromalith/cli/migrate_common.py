@@ -19,7 +19,7 @@ from chromalith.migrate.workflow.gates import GateLimits
 from chromalith.migrate.workflow.plan import Step
 from chromalith.migrate.workflow.verbs import Workflow
 from chromalith.settings import Settings
-from chromalith.store.url import open_store
+from chromalith.store.url import open_store, options_taken
 
 NameOption = Annotated[str, typer.Option("--name", metavar="NAME", help="Which migration, where a store has several.")]
 StateOption = Annotated[
@@ -50,7 +50,7 @@ def open_place(run: Invocation, state: str | None, name: str = DEFAULT_NAME, fal
             "no store was named for the migration's state",
             hint="give --state URL (a Chromalith store, or any bucket or directory that all clients reach), or set CHROMALITH_STORE",
         )
-    return Place(open_store(url, storage_options=run.storage_options), name)
+    return Place(open_store(url, storage_options=options_taken(url, run.storage_options)), name)
 
 
 def open_sides(run: Invocation, state: State) -> Sides:

@@ -10,7 +10,7 @@ import typer
 from chromalith.cli.invocation import Invocation, command
 from chromalith.cli.migrate_common import DryRunOption, ForceOption, NameOption, StateOption, open_place, open_sides
 from chromalith.cli.migrate_print import print_outcome
-from chromalith.migrate.places import DEFAULT_NAME
+from chromalith.migrate.places import DEFAULT_NAME, Place
 from chromalith.migrate.port import SideKind, Sides
 from chromalith.migrate.state import SideName, State, Timing
 from chromalith.migrate.workflow.verbs import Workflow
@@ -93,12 +93,22 @@ def declare(group: typer.Typer) -> None:
                 at_source, at_target, collections=collection or None, timing=timing, force=force or (), dry_run=dry_run
             )
         print_outcome(run, done)
+        _tell_clients(run, place, _store_of(at_source, at_target))
 
 
 def _named(run: Invocation, url: str) -> SideName:
-    from chromalith.migrate.opening import side_name  # imports chromadb
+    from chromalith.migrate.opening import side_name, unsaid  # imports chromadb
 
-    return side_name(url, storage_options=run.storage_options or None)
+    named = unsaid(url, tenant=run.tenant, database=run.database)
+    return side_name(url, storage_options=run.storage_options or None, **named)
+
+
+def _tell_clients(run: Invocation, place: Place, expected: str | None) -> None:
+    """What the application must be told, too, where it would look for the state elsewhere: it would go on as if nothing had begun."""
+    more = [f"migration={place.name!r}"] if place.name != DEFAULT_NAME else []
+    more += [f"state={place.store.url!r}"] if place.store.url != expected else []
+    if more:
+        run.output.say(f"clients find this migration by chromalith.MigratingClient(source, target, {', '.join(more)})")
 
 
 def _store_of(source: SideName, target: SideName) -> str | None:

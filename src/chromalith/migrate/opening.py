@@ -35,12 +35,13 @@ from chromalith.compaction.bucket_sidecar import read_buckets
 from chromalith.errors import ChromalithError, Invalid, NotFound
 from chromalith.migrate.port import Limits, Side, SideKind
 from chromalith.migrate.state import SideName
+from chromalith.model import layout
 from chromalith.model.buckets import Buckets
 from chromalith.model.delta import OPERATIONS_MAX
 from chromalith.model.ids import CollectionId
 from chromalith.read.reader import ReadLevel
 from chromalith.session import Session
-from chromalith.store.url import canonical_url
+from chromalith.store.url import canonical_url, options_taken
 from chromalith.transfer.port import Definition
 
 DEFAULT_TENANT = "default_tenant"
@@ -97,10 +98,11 @@ def open_side(
         storage_options: credentials and endpoint of a Chromalith store.
         tenant, database: in it; what the URL says of them, or Chroma's defaults, if not given.
         headers: of each request to a Chroma server; by default those that carry the token of ``CHROMALITH_CHROMA_TOKEN``.
-        write: whether it will be written. Matters for a Chroma directory only, which one process at a time may have open.
+        write: whether it will be written. A Chroma directory is opened by one process at a time then; a Chromalith store that is only
+            read must be there, as a path that was mistyped would be a source without collections.
 
     Raises:
-        Invalid: the URL means no side, or the side refuses.
+        Invalid: the URL means no side, or the side refuses, or is not there.
         NotFound: it has no such tenant or database.
         Conflict: another process has the Chroma directory.
         Unavailable: it does not answer.
@@ -124,7 +126,7 @@ def open_side(
             tenant=form.tenant,
             database=form.database,
         )
-    return _chromalith(form)
+    return _chromalith(form, write)
 
 
 def side_name(
@@ -137,6 +139,13 @@ def side_name(
     """The one name of the side that ``url`` means: ``open_side(name.url, tenant=name.tenant, database=name.database)`` opens it again.
     Opens nothing. Raises ``Invalid``."""
     return _form(url, storage_options, tenant, database).name
+
+
+def unsaid(url: str, *, tenant: str | None, database: str | None) -> dict[str, Any]:
+    """Those of ``tenant`` and ``database`` that the URL leaves open, as :func:`open_side` and :func:`side_name` take them."""
+    said = _IN_URL if url.partition(":")[0].lower() == "cloud" else {name for name, _ in _without_database(url)[1]}
+    given = {"tenant": tenant, "database": database}
+    return {name: value for name, value in given.items() if value is not None and name not in said}
 
 
 def side_of_client(client: object, place: str = "", *, close: bool = False) -> ChromaSide:
@@ -171,7 +180,7 @@ def _token_headers() -> dict[str, str]:
 # Chromalith ----------------------------------------------------------------------------------------------------------
 
 
-def _chromalith(form: _Form) -> ChromaSide:
+def _chromalith(form: _Form, write: bool) -> ChromaSide:
     # Opened at the defaults, which always exist: Chroma's client says of a missing tenant, and of a store that does not answer, the same.
     try:
         client = Client(form.where, storage_options=form.options)
@@ -181,6 +190,8 @@ def _chromalith(form: _Form) -> ChromaSide:
         raise
     try:
         place = form.name.url
+        if not write:
+            _check_store(client, form.where)
         with side_errors(place, "find the database", writes=False):
             client._server.get_database(form.database, tenant=form.tenant)
     except NotFound as error:
@@ -193,6 +204,16 @@ def _chromalith(form: _Form) -> ChromaSide:
         client.close()
         raise
     return _over_session(client._server, place, form.tenant, form.database, client.close)
+
+
+def _check_store(client: object, url: str) -> None:
+    try:
+        session_of(client).store.head(layout.store_key())
+    except NotFound as error:
+        raise Invalid(
+            f"there is no Chromalith store here, or it never had a collection url={url}",
+            hint="check the URL; a Chroma directory is one with chroma.sqlite3 in it",
+        ) from error
 
 
 def _over_session(server: Any, place: str, tenant: str, database: str, close: Callable[[], None] | None) -> ChromaSide:
@@ -259,8 +280,8 @@ def _form(url: str, options: Mapping[str, object] | None, tenant: str | None, da
             raise Invalid(
                 f"this is a file of a Chroma directory path={where}", hint=f"name the directory: {path.parent}"
             )
-    store = canonical_url(where, storage_options=options)
-    return _Form(SideKind.CHROMALITH, store, at_tenant, at_database, options)
+    taken = options_taken(where, options)
+    return _Form(SideKind.CHROMALITH, canonical_url(where, storage_options=taken), at_tenant, at_database, taken)
 
 
 def _without_database(url: str) -> tuple[str, list[tuple[str, str]]]:

@@ -47,6 +47,11 @@ class SideCollection(Protocol):
     def name(self) -> str: ...
 
     @property
+    def id(self) -> str:
+        """What the side itself calls it: made with the collection, so two places have the same one only by a copy of files."""
+        ...
+
+    @property
     def definition(self) -> Definition: ...
 
     @property

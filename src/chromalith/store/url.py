@@ -30,6 +30,7 @@ from chromalith.store.retry import DEFAULT_POLICY, RetryingStore, RetryPolicy
 from chromalith.store.wrappers import PrefixStore, ProcessBoundStore
 
 SCHEMES = ("s3", "gs", "az", "file", "memory")
+_WITHOUT_OPTIONS = ("file", "memory")
 _SUPPORTED = "supported are s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, file:///path or a plain path, memory://name"
 _OTHER_NAMES = {
     "s3a": "s3", "s3n": "s3", "gcs": "gs", "google": "gs", "azure": "az", "abfs": "az", "abfss": "az", "wasb": "az",
@@ -125,6 +126,11 @@ def parse_url(url: str, storage_options: Mapping[str, object] | None = None) -> 
     return _bucket_place(url, scheme, rest, options)
 
 
+def options_taken(url: str, options: Mapping[str, object] | None) -> dict[str, object]:
+    """``options``, or none for a store that takes none: for whoever opens several with the same ones. Raises as :func:`parse_url`."""
+    return {} if parse_url(url).scheme in _WITHOUT_OPTIONS else dict(options or {})
+
+
 def _directory_place(url: str, rest: str, options: dict[str, object]) -> Place:
     # file:///path and file:/path are the standard's forms; file://localhost/path too. In file://path, path is a host.
     path = rest.removeprefix("//localhost") if rest.startswith("//localhost/") else rest
@@ -165,7 +171,7 @@ def _bucket_place(url: str, scheme: str, rest: str, options: dict[str, object]) 
 
 def _adapter(place: Place, clock: Clock) -> Store:
     # Imported on use: a directory store must open where the network client is not installed, and the reverse.
-    if place.scheme in ("file", "memory") and place.options:
+    if place.scheme in _WITHOUT_OPTIONS and place.options:
         raise Invalid(f"this store takes no storage options url={place.url} options={sorted(place.options)}")
     if place.scheme == "file":
         from chromalith.store.directory import DirectoryStore

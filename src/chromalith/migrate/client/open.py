@@ -23,13 +23,13 @@ from chromalith.migrate.client.at_hand import AtHand, OpenSide
 from chromalith.migrate.client.core import Core, Sticky
 from chromalith.migrate.mismatches import Cleaner
 from chromalith.migrate.offered import ShadowTaker
-from chromalith.migrate.opening import open_side, side_name, side_of_client
+from chromalith.migrate.opening import open_side, side_name, side_of_client, unsaid
 from chromalith.migrate.places import DEFAULT_NAME, Place
 from chromalith.migrate.port import Role, SideKind
 from chromalith.migrate.shadow import Shadow, ShadowSettings
 from chromalith.migrate.workflow.verbs import Workflow
 from chromalith.store.port import Store
-from chromalith.store.url import open_store
+from chromalith.store.url import open_store, options_taken
 
 SideGiven = Any
 """A URL, or an open ``chromadb`` client."""
@@ -140,12 +140,8 @@ def _opener(given: SideGiven, options: Mapping[str, Any]) -> OpenSide:
 
 def _named(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What goes with a URL: ``tenant`` and ``database`` unless it says them itself."""
-    said = side_name(url, storage_options=_options_for(url, options))
-    at: dict[str, Any] = {"storage_options": _options_for(url, options)}
-    for part in ("tenant", "database"):
-        if options[part] is not None and f"{part}=" not in url and said.kind is not SideKind.CLOUD:
-            at[part] = options[part]
-    return at
+    named = unsaid(url, tenant=options["tenant"], database=options["database"])
+    return {"storage_options": _options_for(url, options), **named}
 
 
 def _options_for(url: str, options: Mapping[str, Any]) -> Any:
@@ -158,14 +154,8 @@ def _options_for(url: str, options: Mapping[str, Any]) -> Any:
 def _home(source: SideGiven, tenant: str | None, database: str | None) -> tuple[str, str]:
     """Tenant and database as the application names them: the source's."""
     if isinstance(source, str):
-        name = side_name(source)
-        at = name.tenant, name.database
-        if name.kind is not SideKind.CLOUD:
-            at = (
-                at[0] if "tenant=" in source else tenant or at[0],
-                at[1] if "database=" in source else database or at[1],
-            )
-        return at
+        name = side_name(source, **unsaid(source, tenant=tenant, database=database))
+        return name.tenant, name.database
     return str(source.tenant), str(source.database)
 
 
@@ -173,7 +163,7 @@ def _state_store(
     given: Mapping[Role, SideGiven], state: str | Store | None, storage_options: Mapping[str, object] | None
 ) -> Store:
     if isinstance(state, str):
-        return open_store(state, storage_options=storage_options, clock=SYSTEM_CLOCK)
+        return open_store(state, storage_options=options_taken(state, storage_options), clock=SYSTEM_CLOCK)
     if state is not None:
         return state
     for role in (Role.TARGET, Role.SOURCE):
@@ -184,7 +174,8 @@ def _state_store(
             continue
         name = side_name(one)
         if name.kind is SideKind.CHROMALITH:
-            return open_store(name.url.removeprefix("chromalith:"), storage_options=storage_options, clock=SYSTEM_CLOCK)
+            url = name.url.removeprefix("chromalith:")
+            return open_store(url, storage_options=options_taken(url, storage_options), clock=SYSTEM_CLOCK)
     raise Invalid(
         "no store was named for the migration's state: no side is a Chromalith store",
         hint="give state=URL: any bucket or directory that all clients reach, as --state of the command line",

@@ -12,6 +12,7 @@ from typing import Any
 from chromalith.migrate.evidence.gather import Evidence
 from chromalith.migrate.evidence.item import Item, Outcome, Question
 from chromalith.migrate.evidence.moments import age, moment
+from chromalith.migrate.evidence.record import Record
 from chromalith.migrate.evidence.timeline import reached
 from chromalith.migrate.phases import Phase
 from chromalith.migrate.port import Role
@@ -75,25 +76,35 @@ def producers(e: Evidence) -> Item:
 def code(e: Evidence) -> Item:
     """Criterion 2."""
     q = Question("code", 0, "No direct Chroma writes in the code")
-    if e.scan is None:
+    if not e.scans:
         return q.no_evidence("no scan was recorded", todo=SCAN)
-    found = e.scan.found
+    found = [each.found for each in e.last_scans]
+    said = [line for each in e.last_scans for line in _scanned(e, each)]
+    if not all(_count(each, "files") for each in found):
+        return q.no_evidence(*said, "no file of code was there", todo=SCAN)
+    if any(_count(each, "errors") or _count(each, "unreadable") for each in found):
+        return q.not_met(
+            *said,
+            *(place for each in found for place in _places(each)),
+            todo="change what `chromalith migrate scan PATH` lists, then scan with --record again",
+        )
+    return q.met(*said)
+
+
+def _scanned(e: Evidence, scan: Record) -> tuple[str, str]:
+    """What was looked through, and what was found there."""
+    found = scan.found
     commit = (
         f"commit {str(found.get('commit'))[:12]}" if found.get("commit") else f"digest {str(found.get('digest'))[:12]}"
     )
-    what = f"{found.get('root')} at {commit}, {_count(found, 'files')} files, scanned {age(e.now_us, e.scan.at_us)} by {e.scan.by}"
-    errors, unreadable, allowed = (_count(found, name) for name in ("errors", "unreadable", "allowed"))
-    counted = f"{errors} direct writes, {_count(found, 'warnings')} other uses, {allowed} allowed with a reason, {unreadable} not readable"
-    if _count(found, "files") == 0:
-        return q.no_evidence(what, "no file of code was there", todo=SCAN)
-    if errors or unreadable:
-        return q.not_met(
-            what,
-            counted,
-            *_places(found),
-            todo="change what `chromalith migrate scan PATH` lists, then scan with --record again",
-        )
-    return q.met(what, counted)
+    what = f"{found.get('root')} at {commit}, {_count(found, 'files')} files, scanned {age(e.now_us, scan.at_us)} by {scan.by}"
+    errors, warnings, allowed, unreadable = (
+        _count(found, name) for name in ("errors", "warnings", "allowed", "unreadable")
+    )
+    return (
+        what,
+        f"{errors} direct writes, {warnings} other uses, {allowed} allowed with a reason, {unreadable} not readable",
+    )
 
 
 def performance(e: Evidence) -> Item:
@@ -198,9 +209,12 @@ def cost(e: Evidence) -> Item:
 def several(e: Evidence) -> Item:
     """Criterion 6."""
     q = Question("several", 0, "Several producers write at the same time")
-    most, minute = e.together()
+    dual = reached(e.state, Phase.DUAL)  # before it they wrote to the old system alone
+    most, minute = (0, None) if dual is None else e.together(dual.at_us)
     if minute is None:
-        return q.no_evidence("no client said when it wrote", todo="let two processes of the application write at once")
+        return q.no_evidence(
+            "no client has told of a write since `dual`", todo="let two processes of the application write at once"
+        )
     said = f"at most {most} processes wrote in the same minute, {moment(minute * 60_000_000)}"
     if most < 2:
         return q.no_evidence(

@@ -64,6 +64,11 @@ class Evidence:
         return self.scans[-1] if self.scans else None
 
     @property
+    def last_scans(self) -> list[Record]:
+        """The newest scan of each folder: a clean one of another says nothing of those before."""
+        return list({str(each.found.get("root")): each for each in self.scans}.values())
+
+    @property
     def verify(self) -> Mapping[str, Any]:
         """The last comparison; ``{}``: none."""
         return self.state.verify
@@ -84,12 +89,14 @@ class Evidence:
         """How many processes were seen; one may have opened several clients."""
         return len({(each.host, each.pid) for each in self.producers})
 
-    def together(self) -> tuple[int, int | None]:
-        """The most processes that wrote in the same minute while all of them lived, and the minute (since 1970)."""
+    def together(self, since_us: int = 0) -> tuple[int, int | None]:
+        """The most processes that wrote in the same minute while all of them lived, and the minute (since 1970).
+
+        Only minutes that began at ``since_us`` or later count."""
         minutes: dict[int, dict[tuple[str, int], tuple[int, int]]] = {}
         for each in self.producers:
             for minute, count in each.write_minutes.items():
-                if count:
+                if count and int(minute) * 60_000_000 >= since_us:
                     lives = minutes.setdefault(int(minute), {})
                     before = lives.get((each.host, each.pid), (each.started_us, each.seen_us))
                     lives[each.host, each.pid] = min(before[0], each.started_us), max(before[1], each.seen_us)
@@ -135,7 +142,7 @@ def gather(place: Place) -> Evidence:
         state=state,
         producers=producers,
         lag=lag,
-        shadow=summed(stats),
+        shadow=summed(each for each in stats if each.since >= state.shadow_since),  # older ones are of another attempt
         scans=scans,
         unreadable=unreadable,
     )

@@ -123,8 +123,10 @@ def agreement(e: Evidence) -> Item:
 def gradual(e: Evidence) -> Item:
     """Phase 3."""
     q = Question("gradual", 3, "Traffic was shifted gradually")
-    ramps = verbs(e.state, "ramp")
-    shifted = [change for change in ramps if change.before != change.after]
+    dual = reached(e.state, Phase.DUAL)
+    since = 0 if dual is None else dual.epoch  # what came before was taken back
+    ramps = [change for change in verbs(e.state, "ramp") if change.epoch > since]
+    shifted = [change for change in ramps if _shares(change.before) != _shares(change.after)]
     if shifted:
         return q.met(f"{len(shifted)} steps: {'; '.join(change.after for change in shifted[-5:])}")
     if e.state.phase in criteria.CUT_OVER:
@@ -133,6 +135,12 @@ def gradual(e: Evidence) -> Item:
             todo="nothing: it is done; `chromalith migrate rollback` leads back, before complete",
         )
     return q.no_evidence("no ramp yet", todo="`chromalith migrate ramp --reads 5`")
+
+
+def _shares(phase: str) -> str:
+    """The target's parts of reads and writes, as the audit log writes them; shadow reads shift no traffic."""
+    told = [word for word in phase.split() if word.startswith(("reads=", "writes="))]
+    return " ".join(told) or "reads=0 writes=0"
 
 
 def reads(e: Evidence) -> Item:
@@ -189,10 +197,13 @@ def cleaned(e: Evidence) -> Item:
     if e.scan is None:
         return q.no_evidence("no scan was recorded", todo=SCAN)
     change = reached(e.state, Phase.COMPLETE)
-    if change is None or e.scan.at_us < change.at_us:
-        return q.no_evidence("the code was not scanned since the migration was completed", todo=SCAN)
-    left = sum(int(e.scan.found.get(name, 0)) for name in ("errors", "warnings", "unreadable"))
-    said = f"{left} uses are left in {e.scan.found.get('root')}, scanned {moment(e.scan.at_us)}"
+    old = [each for each in e.last_scans if change is None or each.at_us < change.at_us]
+    if old:
+        root = old[0].found.get("root")
+        return q.no_evidence(f"{root} was not scanned since the migration was completed", todo=SCAN)
+    left = sum(int(each.found.get(name, 0)) for each in e.last_scans for name in ("errors", "warnings", "unreadable"))
+    roots = ", ".join(str(each.found.get("root")) for each in e.last_scans)
+    said = f"{left} uses are left in {roots}, scanned {moment(e.scan.at_us)}"
     return q.not_met(said, todo="remove them: `chromalith migrate scan PATH` lists them") if left else q.met(said)
 
 

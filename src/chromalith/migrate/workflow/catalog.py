@@ -14,13 +14,17 @@ from chromalith.migrate.port import Side, SideCollection, Sides
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What ``start`` found of one collection: records at the source, and at the target (``None``: it is not there)."""
+    """What ``start`` found of one collection: records at the source, and at the target (``None``: it is not there).
+
+    ``same_id``: both sides call it by the same id. Each makes its own, so the two are then one place under two names, or one is a copy
+    of the other's files."""
 
     name: str
     space: str
     dimension: int | None
     source_records: int
     target_records: int | None
+    same_id: bool = False
 
 
 def wanted_names(sides: Sides, chosen: Sequence[str] | None) -> list[str]:
@@ -64,7 +68,10 @@ def _compared(source: SideCollection, target: SideCollection | None) -> Found:
                     f"the target has the collection with another {what} name={source.name!r} source={at_source} target={at_target}",
                     hint="delete it at the target, or choose another target or database",
                 )
-    return Found(source.name, space, source.dimension, source.count(), None if target is None else target.count())
+    there = None if target is None else target.count()
+    return Found(
+        source.name, space, source.dimension, source.count(), there, target is not None and target.id == source.id
+    )
 
 
 def mirror(sides: Sides, chosen: Sequence[str] | None) -> list[str]:

@@ -76,11 +76,10 @@ class Refused(Conflict):
     """
 
     def __init__(self, verb: str, gates: Sequence[Gate]) -> None:
-        names = ", ".join(gate.name for gate in gates)
         super().__init__(
             f"`{verb}` was refused: " + "; ".join(f"{gate.name}: {gate.reason}" for gate in gates),
             hint="; ".join(dict.fromkeys(gate.todo for gate in gates))
-            + f"; or overrule with --force {names.split(', ')[0]}",
+            + f"; or overrule with {' '.join(f'--force {gate.name}' for gate in gates)}",
         )
         self.gates = tuple(gates)
 
@@ -206,8 +205,19 @@ def backfill_gate(state: State) -> Gate:
     return Gate("backfill", True, saw, "the copy is finished")
 
 
-def records_gate(records: dict[str, int]) -> Gate:
-    """The target's collections of the same names are empty, so that a copy destroys nothing. ``records``: their counts."""
+def records_gate(records: dict[str, int], same: Sequence[str] = ()) -> Gate:
+    """The target's collections of the same names are empty, so that a copy destroys nothing. ``records``: their counts.
+
+    ``same``: those that have one id on both sides. A URL does not show it (``localhost`` and ``127.0.0.1``); without this a migration
+    from a place to itself would prove itself equal, and its source be removed."""
+    if same:
+        return Gate(
+            "records",
+            False,
+            {"records": records, "same": list(same)},
+            f"both sides call {', '.join(sorted(same)[:5])} by the same id: they seem to be one place under two names",
+            "choose another target; go on only if the one is a copy of the other's files",
+        )
     full = {name: count for name, count in records.items() if count}
     if full:
         names = ", ".join(f"{name} ({count})" for name, count in sorted(full.items())[:5])

@@ -33,17 +33,22 @@ def plan_start(
     missing = [each.name for each in found if each.target_records is None]
     if there is not None:
         return Plan("start", there, Phase.DIRECT, Percent(), {}, (), _steps(False, missing))
-    checked = overrule([gates.records_gate({each.name: each.target_records or 0 for each in found})], force)
+    records = {each.name: each.target_records or 0 for each in found}
+    checked = overrule([gates.records_gate(records, [each.name for each in found if each.same_id])], force)
     state = replace(wanted, history=(replace(begin, epoch=wanted.epoch, note=_note(wanted, checked)),))
     return Plan("start", state, Phase.DIRECT, Percent(), {}, tuple(checked), _steps(True, missing))
 
 
 def check_timing(timing: Timing) -> None:
     """Raises ``Invalid`` for times that can't work together."""
-    if timing.state_age_max_s < STATE_AGE_MIN_S or timing.second_write_s <= 0:
+    if not timing.state_age_max_s >= STATE_AGE_MIN_S:
         raise Invalid(
-            f"too short a time state_age_max_s={timing.state_age_max_s:g} second_write_s={timing.second_write_s:g}",
+            f"too short a time state_age_max_s={timing.state_age_max_s:g}",
             hint=f"give a state_age_max_s of at least {STATE_AGE_MIN_S:g}, which is what clients go by before the start",
+        )
+    if not timing.second_write_s > 0:
+        raise Invalid(
+            f"too short a time second_write_s={timing.second_write_s:g}", hint="give a second_write_s above 0"
         )
     if timing.freeze_limit_s <= timing.propagation_s:
         raise Invalid(
