@@ -14,6 +14,7 @@ from tests.migrate.test_comparators import NONSENSE
 from tests.servers import ChromaServer
 
 import chromalith
+from chromalith.clock import SYSTEM_CLOCK
 from chromalith.errors import Unavailable
 from chromalith.migrate.mismatches import Mismatches
 from chromalith.migrate.phases import Phase
@@ -45,7 +46,7 @@ def made(chroma_server: ChromaServer, request: pytest.FixtureRequest) -> Iterato
     """Both sides hold the same 50 records, and every read is shadowed."""
     space = request.getfixturevalue("space") if "space" in request.fixturenames else "l2"
     source = chroma_server.client(chroma_server.new_database())
-    target = chromalith.Client(f"memory://shadow-{id(source)}")
+    target = chromalith.Client(f"memory://shadow-{SYSTEM_CLOCK.random_hex(12)}")
     world = World(source, target, shadow=SETTINGS)
     for client in (source, target):
         words = client.create_collection("words", configuration={"hnsw": {"space": space}}, embedding_function=None)

@@ -18,6 +18,7 @@ from chromalith.cli.app import run
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.migrate.phases import Phase
 from chromalith.migrate.places import Place
+from chromalith.migrate.presence import PART, Presence
 from chromalith.migrate.states import States, change_of
 from chromalith.migrate.workflow.verbs import Workflow
 from chromalith.store.url import open_store
@@ -241,3 +242,15 @@ def test_a_time_that_is_too_short_is_named(shell: Shell) -> None:
     start = ("start", "--source", "./source", "--target", "./target")
     assert "above 0" in shell(*start, "--second-write", "-4")[2]
     assert "at least 1" in shell(*start, "--state-age-max", "0.5")[2]
+
+
+def test_the_status_tells_what_clients_failed(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes of the second side, and reads of the target that the source answered: to a person, and as JSON."""
+    started(shell, monkeypatch)
+    place = Place(open_store("./target"))
+    seen = Presence("c1", app="shop", epoch=9, second_failures=3, read_fallbacks=2)
+    place.store.put(f"{place.prefix(PART)}c1.json", seen.encode())
+    (client,) = shell.json("status")["clients"]
+    assert (client["second_failures"], client["read_fallbacks"]) == (3, 2)
+    out = " ".join(shell("status")[1].split())
+    assert "1 live, 3 writes failed on the second side, 2 reads failed on the target" in out

@@ -101,7 +101,7 @@ def _summary(found: dict[str, Any]) -> str:
         return "none yet"
     plain = {name: value for name, value in found.items() if isinstance(value, str | int | float | bool)}
     return ", ".join(
-        f"{name.removesuffix('_us')} {moment(int(value)) if name.endswith('at_us') else value}"
+        f"{name.removesuffix('_us')} {moment(int(value)) if name.endswith('_us') else value}"
         for name, value in plain.items()
     )
 
@@ -118,8 +118,12 @@ def _shadow(shadow: dict[str, Any]) -> str:
 
 
 def _clients(clients: list[dict[str, Any]]) -> str:
-    behind = sum(not client["follows"] for client in clients)
-    return f"{len(clients)} live" + (f", {behind} behind" if behind else "")
+    counts = (
+        (sum(not client["follows"] for client in clients), "behind"),
+        (sum(client["second_failures"] for client in clients), "writes failed on the second side"),
+        (sum(client["read_fallbacks"] for client in clients), "reads failed on the target"),
+    )
+    return ", ".join([f"{len(clients)} live", *(f"{count} {what}" for count, what in counts if count)])
 
 
 def _next(each: dict[str, Any]) -> tuple[str, str, str]:

@@ -72,7 +72,7 @@ class StoreParts:
 
     def clients(self) -> Sequence[ClientSeen]:
         return [
-            ClientSeen(each.id, each.app, each.epoch, each.seen_s, each.second_failures)
+            ClientSeen(each.id, each.app, each.epoch, each.seen_s, each.second_failures, each.read_fallbacks)
             for each in presence.live(self._place)
         ]
 

@@ -44,13 +44,22 @@ class Drained:
 
 @dataclass(frozen=True, slots=True)
 class ClientSeen:
-    """A client process that was seen lately: its id, what it calls itself, the epoch of the state it follows, and its age in seconds."""
+    """A client process that was seen lately.
+
+    Attributes:
+        id, app: of the client; what it calls itself.
+        epoch: of the state that it follows.
+        seen_s: how long ago it said so.
+        second_failures: writes that the side which does not count failed.
+        read_fallbacks: reads that the target failed, and the source answered.
+    """
 
     id: str
     app: str
     epoch: int
     seen_s: float
     second_failures: int = 0
+    read_fallbacks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
