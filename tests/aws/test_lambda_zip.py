@@ -25,7 +25,8 @@ UNZIPPED_BYTES_MAX = 250 * MB  # Lambda's limit
 UNZIPPED_BYTES_EXPECTED = 185 * MB  # measured: 166 MB; more than this is a rule of the strip that no longer takes effect
 ZIP_BYTES_EXPECTED = 70 * MB  # measured: 57 MB
 
-NOT_IN_IT = ("boto3", "botocore", "chromadb", "rich", "typer", *(f"chromalith/{each}" for each in ("chroma", "cli", "client", "migrate", "testing")))
+OURS = tuple(f"chromalith/{each}" for each in ("chroma", "cli", "client", "migrate", "testing"))
+NOT_IN_IT = ("boto3", "botocore", "chromadb", "rich", "typer", *OURS)
 ELF_MACHINES = {"x86_64": 62, "aarch64": 183}
 
 # What each handler is for, without a server: run by a Python that has nothing else on its path.
