@@ -60,8 +60,8 @@ load: env  ## 64 writer processes on one collection for a minute, on a real S3 s
 chaos: env  ## processes killed 300 times and the server 10 times, on a real S3 server: ten to twenty minutes
 	$(VENV)/python -m pytest -s -m slow tests/chaos
 
-scale: env  ## sixteen writer processes on a real S3 server, at full size: two minutes
-	$(VENV)/python -m pytest -s -m slow tests/scale/test_many_writers.py
+scale: env  ## sixteen writer processes on a real S3 server, and a million deltas of 100,000 writers: three minutes
+	$(VENV)/python -m pytest -s -m slow tests/scale/test_many_writers.py tests/scale/test_folded_set.py
 
 migrate-live: env  ## long forms of migration: many processes, killed and interrupted in every phase; its exhaustive model: an hour
 	$(VENV)/python -m pytest -s -m slow tests/migrate tests/model
