@@ -38,7 +38,9 @@ def test_what_is_not_run_is_listed() -> None:
     here = [block for block in RUNNABLE_BLOCKS if block.marker == TEST]
     there = [block for block in RUNNABLE_BLOCKS if block.marker == AWS_TEST]
     left_out = [block for block in RUNNABLE_BLOCKS if block.reason is not None]
-    print(f"{len(RUNNABLE_BLOCKS)} blocks: {len(here)} run here, {len(there)} in an emulated account, {len(left_out)} not:")
+    print(
+        f"{len(RUNNABLE_BLOCKS)} blocks: {len(here)} run here, {len(there)} in an emulated account, {len(left_out)} not:"
+    )
     print(*(f"  {block}: {block.reason}" for block in left_out), sep="\n")
     assert len(here) + len(there) + len(left_out) == len(RUNNABLE_BLOCKS)
     assert len(left_out) <= NOT_RUN_MAX, "one more is a decision"
@@ -75,8 +77,23 @@ def _end_what_runs_on(folder: Path) -> None:
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path: Path) -> None:
-    """Each link of a document to a file of the project leads to one that is there."""
-    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    for target in re.findall(r"(?<!!)\[[^\]]*\]\(([^)#\s]+)", text):
+    """Each link of a document to a file of the project leads to one that is there, and to a heading of a document to one that it has."""
+    for target, heading in re.findall(r"(?<!!)\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]+))?\)", _prose(path)):
         if "://" not in target:
-            assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}"
+            place = path.parent / target if target else path
+            assert place.exists(), f"{path.relative_to(ROOT)} links to {target}"
+            assert not heading or place.suffix != ".md" or heading in _headings(place), (
+                f"{path.relative_to(ROOT)} links to {target}#{heading}"
+            )
+
+
+def _prose(path: Path) -> str:
+    return re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def _headings(path: Path) -> set[str]:
+    """As links name them: small letters, no punctuation, and a dash for each space."""
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", _prose(path), re.MULTILINE)
+    }

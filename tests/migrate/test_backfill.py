@@ -118,7 +118,8 @@ def test_records_that_only_the_target_has_are_removed_and_stale_ones_are_correct
 def test_what_the_source_deleted_since_the_ids_were_taken_is_not_copied(world: BackfillWorld) -> None:
     source = fill(world.source, "words", 40)
     world.change(backfill={"run": "r1", "finished": False})
-    IdStore(world.place, "words", "r1").make(source.ids(), 10)
+    target = world.target.create("words", source.definition)
+    IdStore(world.place, "words", "r1").make(source.ids(), 10, pair=f"{source.id} {target.id}")
     source.delete(["id-00000", "id-00039"])
     outcome = world.backfill()
     assert outcome.counts.gone == 2

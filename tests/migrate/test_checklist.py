@@ -120,6 +120,24 @@ def test_a_migration_that_just_began_meets_nothing() -> None:
         ("code", lambda e: replace(e, scans=[scanned(root="jobs", errors=1), scanned()]), NOT_MET, "jobs at"),
         ("code", lambda e: replace(e, scans=[scanned(root="jobs"), scanned()]), MET, "jobs at"),
         ("code", lambda e: replace(e, scans=[scanned(files=0)]), NO_EVIDENCE, "no file"),
+        (
+            "code",
+            lambda e: replace(e, scans=[scanned(root="me/shop/src", errors=1), scanned(root="me/shop")]),
+            MET,
+            "shop",
+        ),
+        (
+            "code",
+            lambda e: replace(e, scans=[scanned(root="me/shop", errors=1), scanned(root="me/shop/src")]),
+            NOT_MET,
+            "1 d",
+        ),
+        (
+            "code",
+            lambda e: replace(e, scans=[scanned(root="me/shop-2", errors=1), scanned(root="me/shop")]),
+            NOT_MET,
+            "1 d",
+        ),
         ("code", lambda e: replace(e, scans=[scanned(warnings=3)]), MET, "3 other uses"),
         ("performance", lambda e: replace(e, shadow=ShadowStats()), NO_EVIDENCE, "0 reads"),
         (
@@ -134,6 +152,18 @@ def test_a_migration_that_just_began_meets_nothing() -> None:
             lambda e: replace(e, shadow=shadow(latency((8, 500)), latency((4, 400), (80, 100)))),
             NOT_MET,
             "p95: source 8.",
+        ),
+        (
+            "performance",  # the few that were answered in time were fast
+            lambda e: replace(e, shadow=shadow(latency((8, 200)), latency((4, 200)), matches=200, timeouts=30)),
+            NOT_MET,
+            "30 more took longer",
+        ),
+        (
+            "performance",
+            lambda e: replace(e, shadow=shadow(latency((8, 500)), latency((4, 500)), matches=500, timeouts=3)),
+            MET,
+            "3 more took longer",
         ),
         ("data", verify_with(clean=False, missing=3), NOT_MET, "3 missing"),
         ("data", verify_with(different=1), NOT_MET, "1 different"),
@@ -193,6 +223,8 @@ def test_a_migration_that_just_began_meets_nothing() -> None:
         ),
         ("clients", lambda e: replace(e, producers=[]), NO_EVIDENCE, "no client"),
         ("scanned", lambda e: replace(e, scans=[]), NO_EVIDENCE, "no scan"),
+        ("scanned", lambda e: replace(e, scans=[scanned(files=0)]), NO_EVIDENCE, "no file"),
+        ("cleaned", lambda e: replace(e, scans=[scanned(files=0)]), NO_EVIDENCE, "no file"),
         ("dual", with_state(phase=Phase.DIRECT), NOT_MET, "never dual"),
         ("dual", lambda e: replace(e, producers=[producer(1, writes={"source": 5})]), NO_EVIDENCE, "both sides"),
         ("repaired", lambda e: replace(e, lag=Lag(entries=7, oldest_s=30)), NOT_MET, "7 calls wait"),
@@ -292,6 +324,17 @@ def test_damaged_evidence_is_named() -> None:
     assert found.scan is None
     assert found.producers
     assert any("evidence" in each for each in found.unreadable)
+
+
+def test_the_load_is_of_the_time_in_which_clients_were_seen() -> None:
+    """A pause between two clients is no time: else a month of it would make an expensive load look cheap."""
+    hour = [
+        producer(1, started_us=BEGIN_US, seen_us=BEGIN_US + HOUR_US),
+        producer(2, started_us=BEGIN_US + 9, seen_us=BEGIN_US + 10),
+    ]
+    later = producer(3, started_us=BEGIN_US + 700 * HOUR_US, seen_us=BEGIN_US + 701 * HOUR_US)
+    counted = replace(whole(), producers=[*hour, later]).counted
+    assert (counted.seconds, counted.writes) == (7_200, 3_000)
 
 
 def test_the_load_is_counted_or_given() -> None:

@@ -220,3 +220,38 @@ def test_out_of_place_is_the_fewest_moves(order: list[str], removed: set[str]) -
     assert out_of_place(there, order) == 0
     if len(there) > 1:
         assert out_of_place(there, [*there[1:], there[0]]) == 1
+
+
+def test_another_embedding_function_is_a_difference() -> None:
+    """It decides what a text becomes: the target would answer texts with other records. None and Chroma's default one are the same."""
+
+    def defined(side: Any, function: Any) -> None:
+        rows = side.collections[NAME].rows
+        side.drop(NAME)
+        side.create(NAME, Definition({"hnsw": {"space": "l2"}, "embedding_function": function}))
+        side.collections[NAME].rows = rows
+
+    two = filled()
+    own = {"type": "known", "name": "sentence_transformer", "config": {"model_name": "a"}}
+    for source, target, found in (
+        (own, own, ()),
+        (own, {**own, "config": {"model_name": "b"}}, ("embedding_function",)),
+        (own, None, ("embedding_function",)),
+        ({"type": "known", "name": "default", "config": {}}, None, ()),
+        ({"type": "legacy"}, own, ()),
+    ):
+        defined(two.source, source)
+        defined(two.target, target)
+        (report,) = verified(two).collections
+        assert report.definition == found
+        assert report.clean is not bool(found)
+
+
+def test_metadata_of_a_collection_is_compared_with_its_types() -> None:
+    """1 and true are equal to Python, and not to who filters by them."""
+    two = filled()
+    for side, value in ((two.source, 1), (two.target, True)):
+        side.collections[NAME]._definition = Definition({"hnsw": {"space": "l2"}}, None, {"level": value})
+    (found,) = verified(two).collections
+    assert found.definition == ("metadata",)
+    assert verified(two, repair=True).clean

@@ -262,3 +262,38 @@ def test_callers_who_wait_share_one_reading_and_one_failure() -> None:
             thread.join(10)
         assert failed == [down] * 16
         assert rig.requests - before == 1
+
+
+def test_processes_that_live_shorter_than_a_freeze_do_not_begin_to_count_anew() -> None:
+    """A tool was killed with writes frozen, and each worker of the application may take two seconds: the first one that comes after the limit
+    takes the freeze back, by the store's dates; those before it leave it alone."""
+    rig = Rig(background=False, timing=Timing(freeze_limit_s=3))
+    rig.change(freeze=replace(FREEZE, at_us=rig.clock.now_us()))
+    freeze, ends = rig.states.get().freeze, []
+    for _ in range(4):
+        worker = Follower(States(Place(rig.faulty, clock=rig.clock)), who="worker", executor=None)
+        began_s = rig.clock.monotonic_s()
+
+        def killed(seconds: float, began_s: float = began_s) -> None:
+            if rig.clock.monotonic_s() - began_s > 2:
+                raise TimeoutError
+            ManualClock.advance(rig.clock, seconds)
+
+        rig.clock.__class__ = type("Impatient", (ManualClock,), {"__slots__": (), "sleep": lambda self, s: killed(s)})
+        try:
+            ends.append(worker.writable().state.freeze)
+        except TimeoutError:
+            ends.append(freeze)
+    assert ends == [freeze, freeze, None, None]
+
+
+def test_the_store_is_asked_for_its_date_only_where_a_freeze_looks_old() -> None:
+    """A usual switch makes no worker write anything; and where the date can't be had, it is waited as before."""
+    rig = Rig(background=False, timing=Timing(freeze_limit_s=3))
+    rig.change(freeze=replace(FREEZE, at_us=rig.clock.now_us()))
+    assert not rig.follower._left_behind(rig.follower.view().state.freeze or FREEZE, rig.states.get())
+    assert [call.verb for call in rig.faulty.calls] == ["get"]
+    rig.clock.advance(60)
+    view = (late := Follower(States(Place(rig.faulty, clock=rig.clock)), executor=None)).view()
+    rig.down = True
+    assert not late._left_behind(view.state.freeze or FREEZE, view.state)

@@ -272,12 +272,7 @@ DAMAGES = [
 ]  # fmt: skip
 
 
-# Half a file of vectors was once read without complaint, beside other work, and has been refused ever since: an open point of the
-# migration (the reading side should check the file's length itself), so it is left to the long forms until it is understood.
-CASES = [pytest.param(each, marks=[pytest.mark.slow] if each is _half_vectors else []) for each in DAMAGES]
-
-
-@pytest.mark.parametrize("damage", CASES, ids=lambda each: each.__name__.strip("_"))
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda each: each.__name__.strip("_"))
 def test_a_damaged_directory_is_refused_with_a_reason(damage: Callable[[Path], None], tmp_path: Path, run: Run) -> None:
     """Whatever is broken: no verb ends with a traceback, none with success, and nothing was written."""
     source, target = tmp_path / "source", tmp_path / "target"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,13 @@ def test_cloud_asks_for_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Invalid) as caught:
         open_side("cloud://tenant/database")
     assert "CHROMA_API_KEY" in str(caught.value.hint)
+
+
+def test_a_store_without_credentials_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first mistake of most: it is told as what it is, whatever Chroma's client makes of it."""
+    for name in [each for each in os.environ if each.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(Invalid, match="no credentials for the store") as caught:
+        open_side("s3://bucket/vectors", storage_options={"endpoint": "http://127.0.0.1:9"})
+    assert "AWS_ACCESS_KEY_ID" in str(caught.value.hint)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import chromadb
 import pytest
 from tests.docs.shapes import documented, same, shape
 
 from chromalith import Reader, Writer
+from chromalith.cli import migrate_common
 from chromalith.cli.app import run
+from chromalith.clock import SYSTEM_CLOCK
 from chromalith.migrate.journal import Journal
 from chromalith.migrate.phases import Phase
 from chromalith.migrate.places import Place
@@ -19,6 +23,7 @@ from chromalith.migrate.port import Role
 from chromalith.migrate.state import State
 from chromalith.migrate.states import States
 from chromalith.store.url import open_store
+from chromalith.testing.faulty import Call, Fault, FaultyStore
 
 
 @pytest.fixture
@@ -141,3 +146,70 @@ def test_following_ends_with_the_migration(
     capsys.readouterr()
     with Reader("./source") as reader:
         assert "late" in reader.get("words").ids
+
+
+def each_wait(monkeypatch: pytest.MonkeyPatch, steps: Iterator[Callable[[], object]]) -> None:
+    """Do one of them instead of each wait of the follower; then end it."""
+
+    def wait(self: object, seconds: float) -> None:
+        step = next(steps, None)
+        if step is None:
+            raise KeyboardInterrupt
+        step()
+
+    monkeypatch.setattr("chromalith.clock.SystemClock.sleep", wait)
+
+
+def test_following_outlives_the_store_of_the_state(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the state's store fails at each call the follower says so, and goes on; what is noted afterwards is repaired."""
+    down = False
+
+    def choose(call: Call) -> Fault | None:
+        return Fault.BEFORE if down else None
+
+    def turn(now: bool) -> None:
+        nonlocal down
+        down = now
+        if not now:
+            note(place, "a", "b", "c")
+
+    def opened(url: str, **options: Any) -> FaultyStore:
+        return FaultyStore(open_store(url, **options), choose, SYSTEM_CLOCK)
+
+    monkeypatch.setattr(migrate_common, "open_store", opened)
+    waits = [lambda: turn(True), *[lambda: None] * 3, lambda: turn(False), lambda: None]
+    each_wait(monkeypatch, iter(waits))
+    capsys.readouterr()
+    assert run(["migrate", "reconcile", "--store", "./target", "--follow", "--json"]) == 130
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [bool(each["reasons"]) for each in told] == [True] * 4 + [False]
+    assert (told[-1]["checked"], told[-1]["removed"], told[-1]["left"]) == (3, 1, 0)
+
+
+def test_following_takes_a_new_copy_of_a_directory_that_was_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The application writes its directory while the follower has a copy of it: the target gets what the directory holds then."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHROMALITH_CACHE_DIR", "./cache")
+    words = chromadb.PersistentClient("./source").create_collection("words")
+    words.add(ids=["a"], embeddings=[[1.0, 0.0]], documents=["old"])
+    assert run(["migrate", "start", "--source", "./source", "--target", "chromalith:./target"]) == 0
+    place = Place(open_store("./target"))
+    States(place).change(lambda state: replace(state, phase=Phase.DUAL, epoch=state.epoch + 1))
+
+    def write() -> None:
+        words.update(ids=["a"], embeddings=[[1.0, 0.0]], documents=["new"])
+        note(place, "a")
+
+    each_wait(monkeypatch, iter([write, *[lambda: None] * 3]))
+    note(place, "a")
+    capsys.readouterr()
+    assert run(["migrate", "reconcile", "--store", "./target", "--follow", "--json"]) == 130
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [bool(each["reasons"]) for each in told] == [False, True, False]
+    with Reader("./target") as reader:
+        assert reader.get("words").documents == ["new"]
+    assert not list(Journal(place).entries().touched)

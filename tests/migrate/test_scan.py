@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -215,6 +216,31 @@ def test_what_is_looked_at(tmp_path: Path) -> None:
     assert [f.file for f in scan(tmp_path / "a.py").findings] == ["a.py", "a.py"]
     with pytest.raises(NotFound):
         scan(tmp_path / "nowhere")
+
+
+def test_code_behind_a_link_is_not_passed_over(tmp_path: Path) -> None:
+    """A folder that is linked in from outside is named, and may be allowed; a link within the tree is looked at where it leads."""
+    write(tmp_path / "shared", WRITES)
+    root = write(tmp_path / "app", "")
+    (root / "shared").symlink_to(tmp_path / "shared")
+    scanned = scan(root)
+    assert [each.file for each in scanned.unreadable] == ["shared"]
+    assert not scanned.is_clean
+    write(
+        root,
+        '[[allow]]\npath = "shared"\nrules = ["unreadable"]\nreason = "scanned by itself"\n',
+        ".chromalith-scan.toml",
+    )
+    assert scan(root).is_clean
+    write(root, "", "deep/a.py")
+    (root / "again").symlink_to(root / "deep")
+    assert scan(root).is_clean
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    """A file whose name is no UTF-8 is looked at, and named in a form that can be written down."""
+    (tmp_path / os.fsdecode(b"a\xff.py")).write_text(WRITES)
+    assert {each.file for each in scan(tmp_path).findings} == {"a\\udcff.py"}
 
 
 def test_nothing_is_executed(tmp_path: Path) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import pytest
 from tests.docs.shapes import documented, same, shape
+from tests.migrate.evidence_samples import state
 from tests.migrate.sarif_schema import SARIF
 from tests.unit.cli.commands import Shell
 
 from chromalith.clock import ManualClock
-from chromalith.migrate.evidence.commit import commit_of
+from chromalith.migrate.evidence.commit import commit_of, tree_of
 from chromalith.migrate.evidence.record import SCAN, record, records
 from chromalith.migrate.places import Place
 from chromalith.migrate.scan.finding import RULES
 from chromalith.migrate.scan.run import scan
 from chromalith.migrate.scan.sarif import sarif
+from chromalith.migrate.states import States
 from chromalith.store.memory import MemoryStore
+from chromalith.store.url import open_store
 
 SAMPLES = Path(__file__).parent / "scan_samples"
 READS = 'import chromadb  # chromalith: allow direct-client nothing\nwords = chromadb.Client().get_collection("x")\nwords.count()\n'
@@ -56,10 +60,14 @@ def test_json(shell: Shell, tmp_path: Path) -> None:
     assert [each["file"] for each in said["unreadable"]] == ["old.py"]
 
 
-def test_a_table_for_people(shell: Shell) -> None:
-    """Place, rule and code of each, what to write instead, and a verdict in words."""
+def test_lines_for_people(shell: Shell, tmp_path: Path) -> None:
+    """Place, rule and code of each on one line, however long, what to write instead, and a verdict in words."""
     out = shell("migrate", "scan", SAMPLES / "plain").out
-    assert "app.py:14:7" in out
+    assert 'app.py:14:7: error: direct-write (certain): words.add(ids=["a"]' in out
+    deep = tmp_path / ("a" * 60) / ("b" * 60)
+    deep.mkdir(parents=True)
+    (deep / "app.py").write_text(READS)
+    assert f"{'a' * 60}/{'b' * 60}/app.py:3:7: warning: direct-read" in shell("migrate", "scan", tmp_path).out
     assert "direct-write: keep the call" in out
     assert "errors" in out.splitlines()[-1]
 
@@ -122,8 +130,6 @@ def test_record(shell: Shell, tmp_path: Path) -> None:
         assert said.json["recorded"].startswith("migration/")
     status = shell("migrate", "scan", tree, "--json").json
     assert status["recorded"] is None
-    from chromalith.store.url import open_store
-
     kept = records(Place(open_store(str(tmp_path / "state")), "m"), SCAN)
     assert len(kept) == 2
     found = kept[-1].found
@@ -139,6 +145,36 @@ def test_records_are_in_order() -> None:
         record(place, SCAN, {"errors": number})
     record(place, "other", {})
     assert [each.found["errors"] for each in records(place, SCAN)] == [0, 1, 2]
+
+
+def test_a_clean_folder_does_not_stand_for_another_of_its_name(shell: Shell, tmp_path: Path) -> None:
+    """Two folders `src` are two: the clean one, recorded later, leaves the other's writes open in the checklist."""
+    url = str(tmp_path / "state")
+    States(Place(open_store(url), "m")).create(replace(state(), name="m"))
+    for name, text in (("jobs", READS + "words.add(ids=['a'])\n"), ("shop", "a = 1\n")):
+        (tmp_path / name / "src").mkdir(parents=True)
+        (tmp_path / name / "src" / "app.py").write_text(text)
+        shell("migrate", "scan", tmp_path / name / "src", "--record", "--state", url, "--name", "m")
+    said = shell("migrate", "checklist", "--state", url, "--name", "m", "--json").json
+    assert next(item["outcome"] for item in said["items"] if item["id"] == "code") == "not_met"
+
+
+def test_the_name_of_a_tree(tmp_path: Path) -> None:
+    """Of a checkout: where it came from and the way there, and no password; of any other folder its path."""
+    below = tmp_path / "repo" / "src"
+    below.mkdir(parents=True)
+    assert tree_of(below) == str(below)
+    (tmp_path / "repo" / ".git").mkdir()
+    config = tmp_path / "repo" / ".git" / "config"
+    for url in (
+        "https://me:secret@example.org/team/shop.git",
+        "git@example.org:team/shop",
+        "ssh://example.org:22/team/shop/",
+    ):
+        config.write_text(f'[core]\n\tbare = false\n[remote "origin"]\n\tfetch = +x\n\turl = {url}\n[branch "main"]\n')
+        assert tree_of(below) == "team/shop/src"
+    config.write_text('[remote "other"]\n\turl = https://example.org/a/b\n')
+    assert tree_of(below) == str(below)
 
 
 def test_the_commit(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from chromalith.migrate.places import Place
 from chromalith.migrate.port import Role, SideKind
 from chromalith.migrate.presence import Announcer, Presence
 from chromalith.migrate.shadow import Shadow
+from chromalith.migrate.shadow_stats import Counts, ShadowStats
 from chromalith.migrate.state import SideName, State
 from chromalith.migrate.states import States
 from chromalith.store.url import open_store
@@ -96,6 +97,14 @@ def test_it_is_told_to_people_without_what_records_say(place: Place, capsys: pyt
     assert "id='a' document" in text
     assert "ZeroDivisionError 1" in text
     assert "secret" not in text
+
+
+def test_reads_that_took_too_long_say_where_to_look(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """A target whose deltas nobody folds is the first thing to think of."""
+    seen = ShadowStats(0, {("query", "words"): Counts(timeouts=4)}).encode()
+    Announcer(place, "c1", lambda: Presence("c1", shadow=seen), executor=None).stop()
+    assert run(["migrate", "shadow"]) == 0
+    assert "too long for 4" in capsys.readouterr().out
 
 
 def test_nothing_yet_says_how_to_begin(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from chromalith.errors import Conflict, Invalid, NotFound, Unavailable, Unknown
 from chromalith.migrate.opening import open_side, side_of_client
 from chromalith.migrate.port import Limits, Side, SideKind
 from chromalith.transfer.port import Definition
+from chromalith.transfer.sides import Denied
 
 KINDS = ["directory", "server", "memory", "store"]
 
@@ -165,6 +167,25 @@ def test_a_request_to_write_is_cut_by_bytes_too_and_a_huge_record_goes_alone() -
     ids = [f"i{n}" for n in range(6)]
     documents = ["x" * 300, "x" * 300, "x" * 5_000, "x", "x", "x"]
     assert list(written_pieces(limits, ids, None, documents, None)) == [slice(0, 2), slice(2, 3), slice(3, 6)]
+
+
+def test_records_with_long_texts_are_read_in_smaller_pieces(tmp_path: Path) -> None:
+    """A thousand documents of 100 KB are no answer for one request; how long they are shows with the first piece."""
+    side = directory_side(tmp_path)
+    words = side.create("words", Definition.of_space("l2"))
+    words.write("add", [f"r{n}" for n in range(60)], np.ones((60, 2), np.float32), ["x" * 100_000] * 60)
+    side._limits = replace(side.limits, bytes_per_read=1_000_000, records_per_read=20)
+    asked: list[int] = []
+    get = side.server._get
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        asked.append(len(named["ids"]))
+        return get(*arguments, **named)
+
+    side.server._get = counted  # type: ignore[method-assign]
+    assert len(words.read([f"r{n}" for n in range(60)])) == 60
+    assert (asked[0], max(asked[1:])) == (20, 9)
+    side.close()
 
 
 def test_a_chromalith_store_knows_its_checksums_once_all_is_folded() -> None:
@@ -308,12 +329,12 @@ def answered(status: int) -> Exception:
         (InvalidArgumentError("x"), Invalid, Invalid),
         (InvalidDimensionException("x"), Invalid, Invalid),
         (QuotaError("x"), Invalid, Invalid),
-        (ChromaAuthError(), Invalid, Invalid),
+        (ChromaAuthError(), Denied, Denied),
         (ValueError("x"), Invalid, Invalid),
         (TypeError("x"), Invalid, Invalid),
         (ChromaError("Failed to deserialize the JSON body"), Invalid, Invalid),
         (answered(413), Invalid, Invalid),
-        (answered(403), Invalid, Invalid),
+        (answered(403), Denied, Denied),
         (NotFoundError("x"), NotFound, NotFound),
         (answered(404), NotFound, NotFound),
         (UniqueConstraintError("x"), Conflict, Conflict),
@@ -323,6 +344,7 @@ def answered(status: int) -> Exception:
         (httpx.ConnectTimeout("x"), Unavailable, Unavailable),
         (httpx.PoolTimeout("x"), Unavailable, Unavailable),
         (InternalError("x"), Unknown, Unavailable),
+        (InvalidArgumentError("Error in compaction: Failed to pull logs from the log store"), Unknown, Unavailable),
         (ChromaError("something else"), Unknown, Unavailable),
         (httpx.ReadTimeout("x"), Unknown, Unavailable),
         (httpx.WriteError("x"), Unknown, Unavailable),

@@ -68,3 +68,17 @@ def test_people_read_it_too(states: States, capsys: pytest.CaptureFixture[str]) 
     assert "missing: c" in shown.out
     assert "b (metadata.n)" in shown.out
     assert "--repair" in shown.err
+
+
+def test_what_differs_in_order_only(states: States, capsys: pytest.CaptureFixture[str]) -> None:
+    """The hint names what restores the order, the history says that it is the order, and a collection that is named twice is one."""
+    assert run(["migrate", "verify", "--repair"]) == 0
+    with Writer("./target") as writer:
+        writer.delete("words", ids=["a"])
+        writer.upsert("words", ids=["a"], embeddings=[[1, 0]], metadatas=[{"n": 1}])
+    capsys.readouterr()
+    assert run(["migrate", "verify", "--order"]) == 4
+    assert "verify --order --repair" in capsys.readouterr().err
+    assert "the order of their records" in states.get().history[-1].note
+    twice = printed(capsys, "--order", "--repair", "--collection", "words", "--collection", "words")
+    assert (twice["clean"], twice["matching"], len(twice["collections"])) == (True, 3, 1)

@@ -153,7 +153,7 @@ def test_what_a_person_sees(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> No
     assert "words" in out
     started(shell, monkeypatch)
     code, out, err = shell("dual")
-    assert (code, out.strip()) == (0, "dual: default is in phase dual")
+    assert (code, out.splitlines()[-1]) == (0, "dual: default is in phase dual")
     assert "… wait" in err
     code, out, _ = shell("status")
     assert code == 0

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from tests.migrate.workflow_world import SOURCE, TARGET, World
@@ -107,7 +108,8 @@ def test_ramps_with_different_percentages() -> None:
 def test_a_freeze_left_behind_is_taken_back_by_the_next_verb() -> None:
     """The next verb waits as long as a freeze may last, by its own clock, takes it back, and does its work; the plan said so."""
     world = real(Phase.RAMP)
-    world.states.change(lambda now: now.changed(now.history[-1], freeze=Freeze("f" * 16, "switch", "somebody", 0)))
+    short, left = replace(QUICK, freeze_limit_s=1.0), Freeze("f" * 16, "switch", "somebody", 0)
+    world.states.change(lambda now: replace(now.changed(now.history[-2], freeze=left), timing=short))
     planned = world.workflow().rollback(dry_run=True)
     assert "somebody" in planned.plan.steps[0].text
     done = world.workflow().rollback()

@@ -11,7 +11,7 @@ from tests.migrate.memory_side import Faults, MemorySide, Row
 from chromalith.clock import ManualClock
 from chromalith.migrate.journal import Journal
 from chromalith.migrate.phases import Phase
-from chromalith.migrate.places import Place
+from chromalith.migrate.places import DEFAULT_NAME, Place
 from chromalith.migrate.port import Role, SideKind, Sides
 from chromalith.migrate.route import Route
 from chromalith.migrate.state import SideName, State, Timing
@@ -74,9 +74,9 @@ class World:
         other.live, other.reads = self.live, self.reads
         return other
 
-    def workflow(self, store: Store | None = None, **options: Any) -> Workflow:
+    def workflow(self, store: Store | None = None, *, name: str = DEFAULT_NAME, **options: Any) -> Workflow:
         """A tool of its own, over ``store`` if one is given."""
-        place = Place(store or self.store, clock=self.clock)
+        place = Place(store or self.store, name, clock=self.clock)
         journal = Journal(place, executor=lambda count, name: InLineExecutor(), linger_s=0)
         parts = SeenParts(place, lambda: self.sides, journal)
         parts.live, parts.reads = self.live, self.reads

@@ -43,3 +43,13 @@ def definition_of(model: CollectionModel) -> Definition:
         return Definition(configuration, model.serialized_schema, metadata)
     # The schema was made of the configuration that is shown, so it is as wrong.
     return Definition(configuration | {"hnsw": shown | old}, None, metadata)
+
+
+def to_create(definition: Definition) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Configuration and schema as Chroma takes them of a new collection: one of the two is ``None``.
+
+    Since 1.5 Chroma derives the one from the other, and refuses both; old keys in the metadata count as a configuration for it."""
+    old = any(key in _OLD_KEYS for key in definition.metadata or {})
+    if definition.schema is None or old:
+        return dict(definition.configuration), None
+    return None, dict(definition.schema)

@@ -28,7 +28,8 @@ from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
 from chromadb.errors import ChromaError
 from chromadb.types import Collection as CollectionModel
 
-from chromalith.chroma.directory_check import check_answers, check_flushed
+from chromalith.chroma.definitions import to_create
+from chromalith.chroma.directory_check import check_answers, check_flushed, operations_waiting
 from chromalith.chroma.directory_text import DOCUMENT_KEY, has_proven_tables, is_proven, write_text
 from chromalith.chroma.stock import collection, opened
 from chromalith.errors import Bug, Invalid
@@ -83,9 +84,7 @@ def create(server: ServerAPI, name: str, definition: Definition, total: int | No
     """Create the collection and return its UUID; its ``sync_threshold`` is one for building until :func:`flush`."""
     if not isinstance(server, RustBindingsAPI):
         raise Bug("a Chroma directory is not opened by Chroma's own engine")
-    # Chroma refuses to be given both: since 1.5 it derives the configuration from the schema.
-    schema = None if definition.schema is None else json.dumps(definition.schema)
-    configuration = None if schema is not None else json.dumps(dict(definition.configuration))
+    configuration, schema = (None if given is None else json.dumps(given) for given in to_create(definition))
     metadata = None if definition.metadata is None else dict(definition.metadata)
     try:
         made = server.bindings.create_collection(
@@ -108,8 +107,18 @@ def flush(directory: Path, name: str, definition: Definition) -> None:
         set_sync_threshold(server, model, SYNC_THRESHOLD_MIN)
         server._count(model.id)
         server._get(model.id, limit=1, include=["embeddings"])  # loads the vectors, and so replays what waits for them
+        if operations_waiting(directory, str(model.id)):  # a single one is below the threshold; a second one changes nothing
+            server._delete(model.id, ids=[_absent(server, model)])
         wanted = (definition.configuration.get("hnsw") or {}).get("sync_threshold")
         set_sync_threshold(server, model, int(wanted or _SYNC_THRESHOLD_DEFAULT))
+
+
+def _absent(server: ServerAPI, model: CollectionModel) -> str:
+    """An id that no record has."""
+    absent = "no record"
+    while server._get(model.id, ids=[absent], include=[])["ids"]:
+        absent += " either"
+    return absent
 
 
 def set_sync_threshold(server: ServerAPI, model: CollectionModel, operations: int) -> None:

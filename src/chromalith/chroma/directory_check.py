@@ -27,6 +27,13 @@ SELECT s.scope, s.id, coalesce(m.seq_id, 0) FROM segments AS s LEFT JOIN max_seq
 _COUNT = "SELECT count(*) FROM embeddings AS e JOIN segments AS s ON s.id = e.segment_id WHERE s.collection = ?"
 
 
+def operations_waiting(directory: Path, cid: str) -> int:
+    """How many operations Chroma has applied to a collection's text and not yet to its files of vectors."""
+    with closing(sqlite3.connect(directory / DATABASE)) as connection:
+        seen = {scope: int(seq) for scope, _, seq in connection.execute(_SEQUENCE, (cid,))}
+    return seen["METADATA"] - seen["VECTOR"]
+
+
 def check_flushed(directory: Path, cid: str, records: int) -> None:
     """Raise ``Corrupt`` unless every vector of the collection is in the HNSW files, and nothing waits in the queue.
 

@@ -8,17 +8,19 @@ import_collection(session, tenant, database, name, chroma.source(name))
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from chromadb.api import ServerAPI
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
 
 from chromalith.chroma.private_copy import private_copy
 from chromalith.chroma.stock import ChromaSource, collection, collections, connected, opened
-from chromalith.errors import Invalid
+from chromalith.chroma.vector_files import damaged_collections
+from chromalith.errors import Corrupt, Invalid
 from chromalith.store.port import Store
 from chromalith.transfer.directory_objects import download_directory
 
@@ -26,20 +28,35 @@ from chromalith.transfer.directory_objects import download_directory
 class Chroma:
     """The collections of one database of stock Chroma, while it is open."""
 
-    def __init__(self, server: ServerAPI, place: str, *, live: bool, tenant: str, database: str) -> None:
+    def __init__(
+        self,
+        server: ServerAPI,
+        place: str,
+        *,
+        live: bool,
+        tenant: str,
+        database: str,
+        damaged: Mapping[UUID, str] | None = None,
+    ) -> None:
         self._server = server
         self._place = place
         self._live = live
         self._tenant = tenant
         self._database = database
+        self._damaged = damaged or {}
 
     def names(self) -> list[str]:
         """The names of its collections."""
         return [str(model.name) for model in collections(self._server, self._tenant, self._database)]
 
     def source(self, name: str) -> ChromaSource:
-        """One of them, to read. Raises ``NotFound``."""
+        """One of them, to read. Raises ``NotFound``, ``Corrupt``."""
         model = collection(self._server, name, self._tenant, self._database)
+        if (why := self._damaged.get(model.id)) is not None:
+            raise Corrupt(
+                f"the vectors of a Chroma collection are damaged collection={name!r} place={self._place} {why}",
+                hint="the directory was not copied whole, or a disk failed: take it from a backup",
+            )
         return ChromaSource(
             self._server, model, self._place, live=self._live, tenant=self._tenant, database=self._database
         )
@@ -54,7 +71,8 @@ def chroma_directory(
     Raises ``Invalid`` if it is none, ``Conflict`` if something wrote to it meanwhile.
     """
     with private_copy(Path(path)) as copy, opened(copy) as server:
-        yield Chroma(server, str(path), live=False, tenant=tenant, database=database)
+        damaged = damaged_collections(copy)
+        yield Chroma(server, str(path), live=False, tenant=tenant, database=database, damaged=damaged)
 
 
 @contextmanager

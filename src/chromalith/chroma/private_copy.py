@@ -11,11 +11,12 @@ and a change is a ``Conflict``.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from chromalith.errors import Conflict, Invalid
@@ -24,7 +25,10 @@ DATABASE = "chroma.sqlite3"
 MIGRATIONS_PROVEN = 18
 """Rows of ``migrations`` in a directory of Chroma 1.5.9. One with another number may be migrated when it is opened, vectors included."""
 
-Fingerprint = dict[str, tuple[int, int]]
+Fingerprint = dict[str, tuple[int, ...]]
+
+_CHANGES = slice(24, 28)
+"""Of an SQLite file: how many transactions have changed it, big-endian."""
 
 _PENDING = """
 SELECT count(*) FROM segments AS s JOIN embeddings_queue AS q ON q.topic LIKE '%/' || s.collection
@@ -43,20 +47,28 @@ def private_copy(source: Path) -> Iterator[Path]:
     before = fingerprint(source)
     with tempfile.TemporaryDirectory(prefix="chromalith-chroma-") as name:
         copy = Path(name) / "chroma"
-        copy.mkdir()
-        for extra in ("", "-journal", "-wal"):  # a journal that a crash left is rolled back in the copy
-            path = source / f"{DATABASE}{extra}"
-            if path.exists():
-                shutil.copyfile(path, copy / path.name)
-        link = is_flushed(copy / DATABASE)
-        for directory in sorted(path for path in source.iterdir() if path.is_dir()):
-            if link:
-                (copy / directory.name).symlink_to(directory.resolve(), target_is_directory=True)
-            else:
-                shutil.copytree(directory, copy / directory.name)
-        _unchanged(source, before)
+        try:
+            _copy(source, copy)
+        except Exception:  # of what a writer left half done, or took away, nothing else can be said
+            check_unchanged(source, before)
+            raise
+        check_unchanged(source, before)
         yield copy
-        _unchanged(source, before)
+        check_unchanged(source, before)
+
+
+def _copy(source: Path, copy: Path) -> None:
+    copy.mkdir()
+    for extra in ("", "-journal", "-wal"):  # a journal that a crash left is rolled back in the copy
+        path = source / f"{DATABASE}{extra}"
+        if path.exists():
+            shutil.copyfile(path, copy / path.name)
+    link = is_flushed(copy / DATABASE)
+    for directory in sorted(path for path in source.iterdir() if path.is_dir()):
+        if link:
+            (copy / directory.name).symlink_to(directory.resolve(), target_is_directory=True)
+        else:
+            shutil.copytree(directory, copy / directory.name)
 
 
 def check_directory(source: Path) -> None:
@@ -85,16 +97,45 @@ def is_flushed(database: Path) -> bool:
 
 
 def fingerprint(source: Path) -> Fingerprint:
-    """Size and time of change of every file. Access times are not in it: reading is allowed."""
-    files = sorted(path for path in source.rglob("*") if path.is_file())
-    return {str(path.relative_to(source)): ((stat := path.stat()).st_size, stat.st_mtime_ns) for path in files}
+    """Size and time of change of every file. Access times are not in it: reading is allowed.
+
+    And how often SQLite has changed its file, by its own count: times of change are only as fine as the kernel's clock tick."""
+    found: Fingerprint = {}
+    for path in sorted(source.rglob("*")):
+        with suppress(FileNotFoundError):  # a journal that is there for a moment only
+            stat = path.stat()
+            if path.is_file():
+                found[str(path.relative_to(source))] = stat.st_size, stat.st_mtime_ns
+    found[DATABASE] = writes_of(source)
+    return found
 
 
-def _unchanged(source: Path, before: Fingerprint) -> None:
+def writes_of(source: Path) -> tuple[int, ...]:
+    """What changes with every write that Chroma acknowledges: it is in its SQLite file first."""
+    found: list[int] = []
+    for name in (DATABASE, f"{DATABASE}-wal"):  # Chroma does without the second, but others may have turned it on
+        with suppress(FileNotFoundError), (source / name).open("rb") as file:
+            stat = os.fstat(file.fileno())
+            found += [stat.st_size, stat.st_mtime_ns, int.from_bytes(file.read(_CHANGES.stop)[_CHANGES], "big")]
+    return tuple(found)
+
+
+def check_not_written(source: Path, before: tuple[int, ...]) -> None:
+    """Raise ``Conflict`` if anything was written to the directory since ``before`` (:func:`writes_of`). Costs one small read."""
+    if writes_of(source) != before:
+        raise _written(source, DATABASE)
+
+
+def check_unchanged(source: Path, before: Fingerprint) -> None:
+    """Raise ``Conflict`` if the directory is not as it was when ``before`` was taken."""
     after = fingerprint(source)
     if after != before:
         changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-        raise Conflict(
-            f"the Chroma directory was written while it was read path={source} file={changed[0]}",
-            hint="stop what writes to it, and try again; or read through a Chroma server",
-        )
+        raise _written(source, changed[0])
+
+
+def _written(source: Path, file: str) -> Conflict:
+    return Conflict(
+        f"the Chroma directory was written while it was read path={source} file={file}",
+        hint="stop what writes to it, and try again; or read through a Chroma server",
+    )

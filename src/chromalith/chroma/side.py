@@ -10,7 +10,8 @@ who wants several at once has several threads.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +28,7 @@ from chromalith.chroma.side_pieces import column, joined, nothing, pieces, rows_
 from chromalith.errors import Corrupt, Invalid, NotFound, Unavailable
 from chromalith.model.buckets import Buckets
 from chromalith.transfer.port import Batch, Definition
-from chromalith.transfer.sides import Limits, SideKind, WriteOp
+from chromalith.transfer.sides import Denied, Limits, SideKind, WriteOp
 
 Creator = Callable[[str, Definition], None]
 """Creates a collection unless it is there."""
@@ -37,6 +38,8 @@ BucketsOf = Callable[[UUID], Buckets | None]
 OVERLAP = 10
 """Ids that a page has in common with the one before it, where ids can't be had in one answer."""
 LISTINGS_MAX = 5
+_TEXT_BYTES = 1_000
+"""Of a record, besides its embedding: a guess, until records were read that have more."""
 _EVERYTHING: Any = ["embeddings", "documents", "metadatas", "uris"]
 
 
@@ -52,6 +55,9 @@ class ChromaSide:
         creator: how a collection is made from a definition; by default as the kind of ``server`` asks for.
         buckets: the checksums of a collection by its UUID, where they are known.
         cut_listings: whether one answer never lists all ids (Chroma Cloud).
+        damaged: collections whose vectors can't be read, and why.
+        still_true: given if the side is a copy of a directory, which nobody may write: asked after each read; raises if the directory was
+            written since.
     """
 
     def __init__(
@@ -67,6 +73,8 @@ class ChromaSide:
         creator: Creator | None = None,
         buckets: BucketsOf | None = None,
         cut_listings: bool = False,
+        damaged: Mapping[UUID, str] | None = None,
+        still_true: Callable[[], None] | None = None,
     ) -> None:
         self.server = server
         self.tenant = tenant
@@ -78,6 +86,8 @@ class ChromaSide:
         self._limits = limits
         self._close = close
         self._creator = creator
+        self._damaged = damaged or {}
+        self._still_true = still_true
         self._lock = threading.Lock()
 
     @property
@@ -97,9 +107,28 @@ class ChromaSide:
         """Tenant and database, as every verb of ``ServerAPI`` takes them."""
         return {"tenant": self.tenant, "database": self.database}
 
+    @contextmanager
+    def reading(self, what: str) -> Iterator[None]:
+        """Chroma's errors of a read as ours. Raises ``Conflict`` after it if what was read is of the past."""
+        with side_errors(self._place, what, writes=False, local=self._kind is SideKind.DIRECTORY):
+            yield
+        if self._still_true is not None:
+            self._still_true()
+
+    @contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """Chroma's errors of a write as ours. Raises ``Denied`` before it if it would go to a copy, and be lost with that."""
+        if self._still_true is not None:
+            raise Denied(
+                f"this Chroma directory was opened to be read only place={self._place} doing={what!r}",
+                hint="the migration's phase changed meanwhile: say the command again",
+            )
+        with side_errors(self._place, what, writes=True):
+            yield
+
     def names(self) -> list[str]:
         """The names of its collections, as Chroma orders them."""
-        with side_errors(self._place, "list the collections", writes=False):
+        with self.reading("list the collections"):
             page = self._limits.records_per_read if self.cut_listings else None
             found: list[str] = []
             while True:
@@ -109,9 +138,9 @@ class ChromaSide:
                     return list(dict.fromkeys(found))
 
     def collection(self, name: str) -> ChromaSideCollection:
-        """One of them. Raises ``NotFound`` with the names that there are."""
+        """One of them. Raises ``NotFound`` with the names that there are, ``Corrupt`` if its files are damaged."""
         try:
-            with side_errors(self._place, f"open the collection {name}", writes=False):
+            with self.reading(f"open the collection {name}"):
                 model = self.server.get_collection(name, **self.at)
         except NotFound as error:
             names = self.names()
@@ -121,6 +150,11 @@ class ChromaSide:
                 f"no such collection name={name!r} place={self._place}",
                 hint=f"there are: {', '.join(sorted(names)[:20]) or 'none'}",
             ) from error
+        if (why := self._damaged.get(model.id)) is not None:
+            raise Corrupt(
+                f"the vectors of a Chroma collection are damaged collection={name!r} place={self._place} {why}",
+                hint="the directory was not copied whole, or a disk failed: take it from a backup, or delete this collection",
+            )
         return ChromaSideCollection(self, model)
 
     def create(self, name: str, definition: Definition) -> ChromaSideCollection:
@@ -128,7 +162,7 @@ class ChromaSide:
         try:
             found = self.collection(name)
         except NotFound:
-            with side_errors(self._place, f"create the collection {name}", writes=True):
+            with self.writing(f"create the collection {name}"):
                 if self._creator is not None:
                     self._creator(name, definition)
                 else:
@@ -145,7 +179,7 @@ class ChromaSide:
     def drop(self, name: str) -> None:
         """Remove a collection; one that is absent is already removed."""
         try:
-            with side_errors(self._place, f"delete the collection {name}", writes=True):
+            with self.writing(f"delete the collection {name}"):
                 self.server.delete_collection(name, **self.at)
         except NotFound:
             return
@@ -157,7 +191,7 @@ class ChromaSide:
         model = self.collection(name).model
         if not metadata:
             return
-        with side_errors(self._place, f"describe the collection {name}", writes=True):
+        with self.writing(f"describe the collection {name}"):
             self.server._modify(model.id, new_metadata=dict(metadata), **self.at)
 
     def close(self) -> None:
@@ -179,6 +213,7 @@ class ChromaSideCollection:
         self.model = model
         self._id: UUID = model.id
         self._dimension = model.dimension
+        self._text_bytes = _TEXT_BYTES
 
     @property
     def name(self) -> str:
@@ -224,7 +259,11 @@ class ChromaSideCollection:
 
     def read(self, ids: Sequence[str]) -> Batch:
         """The records among ``ids`` that there are, whole, in the side's own order. Raises ``Corrupt`` if one has no embedding."""
-        parts = [self._read(piece) for piece in pieces(ids, self._rows_per_read())]
+        parts, start = [], 0
+        while start < len(ids):
+            piece = list(ids[start : start + self._rows_per_read()])
+            parts.append(self._read(piece))
+            start += len(piece)
         return joined([part for part in parts if len(part)], self._dimension or 0)
 
     def present(self, ids: Sequence[str]) -> set[str]:
@@ -273,12 +312,12 @@ class ChromaSideCollection:
             return self._side.buckets_of(self._id)
 
     def _errors(self, what: str, *, writes: bool = False) -> Any:
-        local = self._side.kind is SideKind.DIRECTORY
-        return side_errors(self._side.place, f"{what}: {self.name}", writes=writes, local=local)
+        text = f"{what}: {self.name}"
+        return self._side.writing(text) if writes else self._side.reading(text)
 
     def _rows_per_read(self) -> int:
         limits = self._side.limits
-        row_bytes = 4 * (self._dimension or 0) + 1_000  # the text of a record is a guess before it is read
+        row_bytes = 4 * (self._dimension or 0) + self._text_bytes
         return max(1, min(limits.records_per_read, limits.bytes_per_read // row_bytes))
 
     def _read(self, ids: list[str]) -> Batch:
@@ -296,7 +335,7 @@ class ChromaSideCollection:
             )
         matrix = np.asarray(embeddings, np.float32)
         self._dimension = self._dimension or int(matrix.shape[1])
-        return Batch(
+        batch = Batch(
             ids=there,
             embeddings=matrix,
             documents=list(found["documents"] or empty),
@@ -304,6 +343,8 @@ class ChromaSideCollection:
             # An empty dictionary is what Chroma answers for a record that has a uri and no metadata.
             metadatas=[dict(metadata) if metadata else None for metadata in found["metadatas"] or empty],
         )
+        self._text_bytes = max(_TEXT_BYTES, (batch.size_bytes - matrix.nbytes) // len(batch))
+        return batch
 
     def _paged_ids(self) -> list[str] | None:
         """All ids by pages; ``None``: a page did not continue the one before it."""

@@ -10,6 +10,7 @@ from chromadb.api.fastapi import FastAPI
 from chromadb.api.rust import RustBindingsAPI
 from chromadb.api.types import Schema
 
+from chromalith.chroma.definitions import to_create
 from chromalith.transfer.port import Definition
 
 
@@ -17,9 +18,8 @@ def create_through(server: ServerAPI, name: str, definition: Definition, tenant:
     """Create it unless it is there. Raises what ``server`` raises.
 
     Configuration and schema travel as the text that they are: the classes would build the embedding function, which may ask for
-    packages and keys. Chroma refuses to be given both, because since 1.5 it derives the one from the other."""
-    schema = None if definition.schema is None else dict(definition.schema)
-    configuration = None if schema is not None else dict(definition.configuration)
+    packages and keys."""
+    configuration, schema = to_create(definition)
     metadata = dict(definition.metadata) if definition.metadata else None
     if isinstance(server, RustBindingsAPI):
         server.bindings.create_collection(

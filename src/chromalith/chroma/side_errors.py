@@ -3,7 +3,8 @@
 =====================================================  ==============================  ================
 what Chroma, or the way to it, raised                  a write                         a read
 =====================================================  ==============================  ================
-a refusal (arguments, dimension, quota, rights)        ``Invalid``                     ``Invalid``
+a refusal (arguments, dimension, quota)                ``Invalid``                     ``Invalid``
+a refusal of rights                                    ``Denied``, an ``Invalid``      ``Denied``
 the collection, database or tenant is not there        ``NotFound``                    ``NotFound``
 the name is taken                                      ``Conflict``                    ``Conflict``
 no connection; too many requests                       ``Unavailable``                 ``Unavailable``
@@ -11,7 +12,8 @@ a timeout or a break after sending, a server's error   ``Unknown``              
 =====================================================  ==============================  ================
 
 A server's own error (5xx, ``InternalError``) is no refusal: Chroma notes a write in its log first, and what fails afterwards is
-applied from there the next time it is asked.
+applied from there the next time it is asked. Nor is an error of that application, whatever class it has: 1.5.9 raises
+``InvalidArgumentError`` where it can't read its own log.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ from chromadb.errors import (
 )
 
 from chromalith.errors import ChromalithError, Conflict, Corrupt, Invalid, NotFound, Unavailable, Unknown
+from chromalith.store.port import NotAllowed
+from chromalith.transfer.sides import Denied
 
 _REFUSALS = (
     InvalidArgumentError,
@@ -57,6 +61,8 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _WRONG_URL = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError)
 _NOT_TAKEN = ("Failed to deserialize", "Failed to parse", "length limit exceeded")
 """How a server begins to say that it could not even read the request; it has no class for that."""
+_LOGGED = ("Error in compaction", "Error executing plan: Error sending backfill request")
+"""How Chroma begins to say that it failed after it had noted the write, or while it applied what it had noted."""
 _RIGHTS_HINT = "check the key or token, and what it may do"
 _TEXT_MAX = 300
 
@@ -112,7 +118,11 @@ def _of_chroma(error: ChromaError, text: str, where: str, writes: bool) -> Chrom
     if isinstance(error, UniqueConstraintError):
         return Conflict(f"there is one already {where}", hint=text)
     if isinstance(error, _NO_RIGHTS):
-        return Invalid(f"Chroma denies it {where}", hint=f"{_RIGHTS_HINT}; Chroma says: {text}")
+        return Denied(f"Chroma denies it {where}", hint=f"{_RIGHTS_HINT}; Chroma says: {text}")
+    if text.startswith(_LOGGED):
+        return _unclear(text, where, writes)
+    if isinstance(error.__cause__, NotAllowed):  # a Chromalith store
+        return Denied(f"the store denies it {where}", hint=f"{_RIGHTS_HINT}; {text}")
     if isinstance(error, _REFUSALS):
         return Invalid(f"Chroma refuses it {where}", hint=text)
     if isinstance(error, RateLimitError):
@@ -125,7 +135,7 @@ def _of_chroma(error: ChromaError, text: str, where: str, writes: bool) -> Chrom
 def _of_status(status: int, text: str, where: str, writes: bool) -> ChromalithError:
     """An answer that is no error of Chroma's: from its web server, or from a proxy before it."""
     if status in (401, 403):
-        return Invalid(f"Chroma denies it {where} status={status}", hint=_RIGHTS_HINT)
+        return Denied(f"Chroma denies it {where} status={status}", hint=_RIGHTS_HINT)
     if status == 429:
         return Unavailable(f"too many requests {where}", hint="it is tried again, more slowly")
     if status == 404:

@@ -11,17 +11,20 @@ import fcntl
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
 from chromadb.api import ServerAPI
+from chromadb.api.rust import RustBindingsAPI
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings, System
 
-from chromalith.chroma.private_copy import DATABASE, check_directory, private_copy
+from chromalith.chroma.private_copy import DATABASE, check_directory, check_not_written, private_copy, writes_of
 from chromalith.chroma.side import ChromaSide
 from chromalith.chroma.side_errors import side_errors
 from chromalith.chroma.stock import opened
+from chromalith.chroma.vector_files import damaged_collections
 from chromalith.errors import Conflict, Invalid, NotFound, Unavailable
 from chromalith.transfer.sides import Limits, SideKind
 
@@ -54,22 +57,38 @@ def directory_side(
         path: of the directory. If it is to be written, it may also be empty, or not be there.
         tenant, database: in it.
         write: open it itself, alone: another process that asks so is refused (one that is stock Chroma can't be kept out). Otherwise
-            through a private copy of what opening would change; ``close`` then raises ``Conflict`` if it was written meanwhile.
+            through a private copy of what opening would change; each read, and ``close``, then raises ``Conflict`` if the directory
+            was written since: nobody may decide by an old value what is right at the other side.
 
     Raises ``Invalid`` (no Chroma directory), ``Conflict`` (somebody has it), ``NotFound`` (no such database).
     """
     path = path.resolve()
+    still_true: Callable[[], None] | None = None
     with ExitStack() as stack:
         if write:
             _make(path)
-            stack.callback(_lock(path))
-            server = stack.enter_context(opened(path))
+            stack.callback(_lock(path, fcntl.LOCK_EX))
+            directory = path
         else:
-            server = stack.enter_context(opened(stack.enter_context(private_copy(path))))
+            check_directory(path)
+            still_true = partial(check_not_written, path, writes_of(path))
+            directory = stack.enter_context(private_copy(path))
+        server = stack.enter_context(opened(directory))
+        damaged = damaged_collections(directory)  # Chroma reads these files when a collection is first asked for
         place = f"chroma:{path}"
         limits = Limits(records_per_write=_batch_max(server, place), records_per_read=READ_ROWS, writes_at_once=1)
         _check_database(server, place, tenant, database)
-        return ChromaSide(server, SideKind.DIRECTORY, place, limits, tenant, database, stack.pop_all().close)
+        return ChromaSide(
+            server,
+            SideKind.DIRECTORY,
+            place,
+            limits,
+            tenant,
+            database,
+            stack.pop_all().close,
+            damaged=damaged,
+            still_true=still_true,
+        )
 
 
 def server_side(
@@ -170,17 +189,33 @@ def _make(path: Path) -> None:
         raise Unavailable(f"the directory can't be made path={path}", hint=str(error)) from error
 
 
-def _lock(path: Path) -> Callable[[], None]:
-    """Take the directory for this process alone, among those who ask; returns what lets go of it."""
+def held_by_client(server: ServerAPI) -> Callable[[], None]:
+    """Say that this process has a directory open, if ``server`` is the engine of one: no tool opens it to write then. Returns what takes
+    that back.
+
+    Raises ``Conflict`` if a tool has it open just now."""
+    if not isinstance(server, RustBindingsAPI):
+        return lambda: None
+    settings = server.get_settings()
+    return _lock(Path(settings.persist_directory).resolve(), fcntl.LOCK_SH) if settings.is_persistent else lambda: None
+
+
+def _lock(path: Path, kind: int) -> Callable[[], None]:
+    """Take the directory, among those who ask, alone (``LOCK_EX``) or with other applications; returns what lets go of it."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError as error:
         os.close(handle)
         raise Conflict(
             f"another process has this Chroma directory open path={path}",
             hint="a Chroma directory has one process; run `chroma run` over it and let all use the server",
         ) from error
+    except OSError as error:  # a file system without locks: an application must not fail for it
+        os.close(handle)
+        if kind == fcntl.LOCK_EX:
+            raise Unavailable(f"the directory can't be locked path={path}", hint=str(error)) from error
+        return lambda: None
 
     def release() -> None:
         with suppress(OSError):

@@ -72,4 +72,14 @@ def joined(parts: list[Batch], dimension: int) -> Batch:
 
 
 def _guess(metadata: Mapping[str, Any]) -> int:
-    return sum(32 + (len(value) if isinstance(value, str | list) else 8) for value in metadata.values())
+    return sum(32 + _size(value) for value in metadata.values())
+
+
+def _size(value: Any) -> int:
+    return (
+        sum(8 + _size(each) for each in value)
+        if isinstance(value, list)
+        else len(value)
+        if isinstance(value, str)
+        else 8
+    )

@@ -76,7 +76,11 @@ def _group() -> None:
 def _declare_dual(group: typer.Typer) -> None:
     @command(group, "dual")
     def dual(
-        run: Invocation, name: NameOption = DEFAULT_NAME, state: StateOption = None, dry_run: DryRunOption = False
+        run: Invocation,
+        name: NameOption = DEFAULT_NAME,
+        state: StateOption = None,
+        force: ForceOption = None,
+        dry_run: DryRunOption = False,
     ) -> None:
         r"""Writes go to both sides from now on: the source's answer counts. Returns when every client acts on it.
 
@@ -86,7 +90,7 @@ def _declare_dual(group: typer.Typer) -> None:
           chromalith migrate dual
         """
         with workflow_of(run, state, name) as workflow:
-            print_outcome(run, workflow.dual(dry_run=dry_run))
+            print_outcome(run, workflow.dual(force=force or (), dry_run=dry_run))
 
 
 LagMax = Annotated[

@@ -52,7 +52,7 @@ def declare(group: typer.Typer) -> None:
         unordered: Annotated[
             bool, typer.Option("--unordered", help="Don't keep the source's order: faster where a request takes long.")
         ] = False,
-        again: Annotated[bool, typer.Option("--again", help="Begin anew although a copy has finished.")] = False,
+        again: Annotated[bool, typer.Option("--again", help="Begin a new copy, whatever was copied before.")] = False,
         name: NameOption = DEFAULT_NAME,
         state: StateOption = None,
         dry_run: DryRunOption = False,
@@ -157,7 +157,7 @@ def _teller(run: Invocation, advance: Callable[..., None]) -> Callable[[Backfill
     def tell(progress: BackfillProgress) -> None:
         text = progress.collection
         if progress.paused is not None:
-            text += f"  paused: {progress.paused}"
+            text = f"{text}  paused: {progress.paused}".lstrip()
         elif progress.records_per_s:
             text += f"  {progress.records_per_s:,.0f} records/s"
             text += "" if progress.eta_s is None else f", {duration(progress.eta_s)} left"
@@ -166,6 +166,6 @@ def _teller(run: Invocation, advance: Callable[..., None]) -> Callable[[Backfill
         now_s = SYSTEM_CLOCK.monotonic_s()
         if now_s - shown["told_s"] >= TELL_S or progress.paused != shown["paused"]:
             shown["told_s"], shown["paused"] = now_s, progress.paused
-            run.output.say(f"{progress.done:,} of {progress.total:,} records: {text}")
+            run.output.say(f"{progress.done:,} of {progress.total:,} records: {text}" if progress.total else text)
 
     return tell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Annotated
 
 import typer
@@ -97,7 +97,8 @@ def workflow_of(
     try:
         yield workflow
     finally:
-        workflow.parts.close()
-        for both in opened:
-            both.source.close()
-            both.target.close()
+        with ExitStack() as stack:  # a directory that was written meanwhile says so when it is closed
+            for both in opened:
+                stack.callback(both.target.close)
+                stack.callback(both.source.close)
+            workflow.parts.close()

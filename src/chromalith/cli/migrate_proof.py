@@ -15,7 +15,7 @@ import typer
 from chromalith.cli.failures import DIFFERENCES
 from chromalith.cli.invocation import Invocation, command
 from chromalith.cli.migrate_common import NameOption, StateOption, open_place
-from chromalith.cli.output import Output
+from chromalith.cli.output import Output, shown
 from chromalith.cost.prices import Prices, packaged_prices, parse_prices
 from chromalith.cost.workload import Deployment
 from chromalith.errors import Invalid
@@ -286,13 +286,14 @@ def _encoded(found: Scanned) -> dict[str, object]:
 
 def _print_scan(output: Output, found: Scanned) -> None:
     if found.open:
-        output.table(("place", "rule", "severity", "sure", "code"), [_row(each) for each in found.open])
+        for each in found.open:
+            output.line(_line(each))
         output.line()
-    used = {each.rule: each.instead for each in found.open}
+    used = {finding.rule: finding.instead for finding in found.open}
     for rule, instead in used.items():
         output.line(f"{rule}: {instead}")
-    for each in found.unreadable:
-        output.line(f"not looked at: {each.file}: {each.reason}")
+    for unread in found.unreadable:
+        output.line(f"not looked at: {unread.file}: {unread.reason}")
     for unused in found.unused:
         output.line(f"allowance: {unused.file}:{unused.line} {unused.reason}")
     allowed = len(found.findings) - len(found.open)
@@ -308,5 +309,7 @@ def _print_scan(output: Output, found: Scanned) -> None:
     )
 
 
-def _row(finding: Finding) -> tuple[str, ...]:
-    return finding.place, finding.rule, str(finding.severity), str(finding.confidence), finding.code[:_CODE_CHARS]
+def _line(finding: Finding) -> str:
+    """One line as compilers write them: a pipeline's log is searched, and an editor follows the place, which a table would break."""
+    code = shown(finding.code, _CODE_CHARS)
+    return f"{finding.place}: {finding.severity}: {finding.rule} ({finding.confidence}): {code}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -11,10 +12,12 @@ import typer
 from chromalith.cli.failures import TRY_AGAIN
 from chromalith.cli.invocation import Invocation, command
 from chromalith.cli.migrate_common import DryRunOption, NameOption, StateOption, open_place, open_sides
+from chromalith.errors import ChromalithError, NotFound
 from chromalith.migrate.entries import Listing
 from chromalith.migrate.journal import Journal
 from chromalith.migrate.phases import ENDED
 from chromalith.migrate.places import DEFAULT_NAME
+from chromalith.migrate.port import SideKind
 from chromalith.migrate.reconcile import FOLLOW_WAIT_S, ReconcileOutcome, Reconciler
 from chromalith.migrate.route import Route
 from chromalith.migrate.state import State
@@ -67,18 +70,63 @@ def declare(group: typer.Typer) -> None:
 
 
 def _follow(run: Invocation, journal: Journal, every_s: float) -> None:
-    """Until the migration has ended. The sides are opened anew when it changes which of them is written by tools: a Chroma directory
-    is only read while it is the authority of everything, because the application has it open."""
-    states = States(journal.place)
-    tell = _Teller(run, journal.place.name)
-    while (state := states.get()).phase not in ENDED:
+    """Until the migration has ended, whatever fails on the way: what was wrong with the call shows when the sides are first opened.
 
-        def changed(state: State = state) -> bool:
-            now = states.get()
-            return now.phase in ENDED or _writes_source(now) != _writes_source(state)
+    The sides are opened anew when it changes which of them is written by tools (a Chroma directory is only read while it is the authority
+    of everything, because the application has it open), and after a round that a directory stood in the way of: its copy is old then."""
+    follower = _Follower(run, journal, every_s)
+    state: State | None = States(journal.place).get()
+    while state is not None and state.phase not in ENDED:
+        state = follower.follow(state)
 
-        with _reconciler(run, state, journal) as reconciler:
-            reconciler.follow(changed, wait_s=every_s, tell=tell)
+
+class _Follower:
+    """Rounds, and a look at the state after each."""
+
+    def __init__(self, run: Invocation, journal: Journal, every_s: float) -> None:
+        self._run = run
+        self._journal = journal
+        self._every_s = every_s
+        self._states = States(journal.place)
+        self._teller = _Teller(run, journal.place.name)
+        self._opened = False
+        self._failed = False
+
+    def follow(self, state: State) -> State | None:
+        """With both sides open, until something of them has changed. Returns the state then; ``None``: it was removed."""
+        try:
+            with _reconciler(self._run, state, self._journal) as reconciler:
+                self._opened = True
+                reconciler.follow(partial(self._changed, state), wait_s=self._every_s, tell=self._tell)
+        except (
+            ChromalithError
+        ) as error:  # a side that is away when it is opened again, or a copy that is old when it is closed
+            if not self._opened:
+                raise
+            self._tell(ReconcileOutcome(reasons=(str(error),)))
+            self._journal.place.clock.sleep(self._every_s)
+        return self._look(state)
+
+    def _tell(self, outcome: ReconcileOutcome) -> None:
+        self._failed = bool(outcome.reasons)
+        self._teller(outcome)
+
+    def _changed(self, state: State) -> bool:
+        now = self._look(state)
+        if now is None or now.phase in ENDED or _writes_source(now) != _writes_source(state):
+            return True
+        copied = SideKind.DIRECTORY in (now.source.kind, now.target.kind)
+        if self._failed and copied:
+            self._journal.place.clock.sleep(self._every_s)
+        return self._failed and copied
+
+    def _look(self, before: State) -> State | None:
+        try:
+            return self._states.get()
+        except NotFound:
+            return None
+        except ChromalithError:  # the next round needs the state, too, and tells what is wrong
+            return before
 
 
 def _writes_source(state: State) -> bool:
@@ -88,11 +136,8 @@ def _writes_source(state: State) -> bool:
 @contextmanager
 def _reconciler(run: Invocation, state: State, journal: Journal) -> Iterator[Reconciler]:
     sides = open_sides(run, state)
-    try:
+    with closing(sides.target), closing(sides.source):  # a directory that was written meanwhile says so when it is closed
         yield Reconciler(journal, States(journal.place), sides)
-    finally:
-        sides.source.close()
-        sides.target.close()
 
 
 def encoded(name: str, outcome: ReconcileOutcome) -> dict[str, Any]:

@@ -90,6 +90,11 @@ def _tell(run: Invocation, found: dict[str, Any]) -> None:
             for each in found["latency"]
         ]
         run.output.table(("verb", "side", "of", "calls", "p50 ms", "p95 ms", "p99 ms"), rows_)
+    if found["timeouts"]:
+        run.output.line(
+            f"the other side took too long for {found['timeouts']}: a Chromalith store does where many deltas wait;"
+            " `chromalith status` counts them, and `chromalith compact --watch` folds them"
+        )
     if found["failures"]:
         told = ", ".join(f"{name} {count}" for name, count in sorted(found["failures"].items()))
         run.output.line(f"the other side raised: {told}")

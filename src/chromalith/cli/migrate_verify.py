@@ -47,7 +47,7 @@ def declare(group: typer.Typer) -> None:
           chromalith migrate verify
           chromalith migrate verify --repair --collection words
         """
-        options = Options(tuple(collection) if collection else None, deep, repair, order, again)
+        options = Options(tuple(dict.fromkeys(collection)) if collection else None, deep, repair, order, again)
         with workflow_of(run, state, name) as workflow:
             if dry_run:
                 entered = workflow.enter_verify(dry_run=True)
@@ -57,14 +57,13 @@ def declare(group: typer.Typer) -> None:
                 return
             workflow.enter_verify()
             sides, journal = workflow.sides(), Journal(workflow.place, client="chromalith migrate verify")
-            total = sum(sides.source.collection(each).count() for each in sides.source.names())
             try:
-                with run.output.progress("comparing", total=total) as advance:
+                with run.output.progress("comparing") as advance:
                     report = Verifier(workflow.place, sides, journal).run(options, progress=_progress(advance))
             finally:
                 journal.stop()
         value = {"result": "clean" if report.clean else "different", "name": name, **report.encode()}
-        run.output.data(value, lambda: _print(run, report))
+        run.output.data(value, lambda: _print(run, report, options))
         if not report.clean:
             raise typer.Exit(DIFFERENCES)
 
@@ -92,22 +91,34 @@ def _progress(advance: Any) -> Any:
     return progress
 
 
-def _print(run: Invocation, report: VerifyReport) -> None:
+def _print(run: Invocation, report: VerifyReport, asked: Options) -> None:
     for each in report.collections:
         _print_collection(run, each)
     in_flight = sum(len(each.in_flight) for each in report.collections)
     if report.clean:
         run.output.line(
-            f"the sides are equal: {report.total('matching'):,} records in {len(report.collections)} collections"
+            f"the sides are equal{', but for what waits in the journal' if in_flight else ''}:"
+            f" {report.total('matching'):,} records in {len(report.collections)} collections"
         )
     else:
         counts = ", ".join(f"{report.total(what):,} {what}" for what in ("missing", "extra", "different"))
         run.output.line(f"the sides differ: {counts}; {report.total('matching'):,} records match")
-        run.output.say("hint: `chromalith migrate verify --repair` writes what differs from the side that counts")
+        _hint(run, report, asked)
     if in_flight:
         run.output.say(
             f"{in_flight:,} records are being written now, and wait in the journal: `chromalith migrate reconcile`"
         )
+
+
+def _hint(run: Invocation, report: VerifyReport, asked: Options) -> None:
+    if asked.repair:  # what is left has its reasons
+        return
+    if any(report.total(what) for what in ("missing", "extra", "different")) or any(
+        each.definition for each in report.collections
+    ):
+        run.output.say("hint: `chromalith migrate verify --repair` writes what differs from the side that counts")
+    else:
+        run.output.say("hint: `chromalith migrate verify --order --repair` restores the order, when no client is live")
 
 
 def _print_collection(run: Invocation, each: CollectionReport) -> None:

@@ -28,9 +28,9 @@ from chromalith.coord.object_leases import ObjectLeases
 from chromalith.errors import Invalid, LeaseHeld, NotFound
 from chromalith.migrate.backfill_checks import Refused, check_fit
 from chromalith.migrate.backfill_collection import CHUNK_ROWS, CollectionCopy, Tools
-from chromalith.migrate.backfill_ids import NO_COUNTS, Counts, IdPlan, IdStore, Reject
-from chromalith.migrate.backfill_meter import Meter, Tell
-from chromalith.migrate.backfill_watch import Watch, check_goes_on
+from chromalith.migrate.backfill_ids import NO_COUNTS, Counts, IdPlan, IdStore, Reject, attempts
+from chromalith.migrate.backfill_meter import BackfillProgress, Meter, Tell
+from chromalith.migrate.backfill_watch import LEASE_S, Watch, check_goes_on
 from chromalith.migrate.equal import NOTHING, Applied
 from chromalith.migrate.journal import Journal
 from chromalith.migrate.mend import Mender
@@ -43,7 +43,7 @@ from chromalith.migrate.throttle import ROWS, Throttle
 from chromalith.threads import NewExecutor
 
 WORKERS = 4
-LEASE_S = 30.0
+LOOK_S = 1.0
 REJECTS_SHOWN = 100
 REOPENINGS = 3
 """How often a collection may be dropped and made again while it is copied."""
@@ -59,7 +59,7 @@ class BackfillOptions:
         max_source_ms: the ceiling of one read of the source; ``None``: none.
         pause_file: while it exists, nothing is read.
         skip_rejects: leave out what the target does not take, and keep a list; else nothing is begun, or the copy stops.
-        again: begin anew although a backfill has finished.
+        again: begin anew, whatever was copied before.
         ordered: add the records in the source's order of insertion; ``None``: unless the target is Chroma Cloud, where that costs most.
         chunk_rows: records of a chunk at most.
     """
@@ -165,30 +165,46 @@ class Backfill:
             purpose="backfill",
             lease_s=LEASE_S,
         )
-        held = lease.acquire(2 * LEASE_S)
-        if isinstance(held, HeldBy):
-            raise LeaseHeld(
-                f"another backfill works on it owner={held.owner}",
-                hint="`chromalith migrate status` shows how far it is",
-            )
+        held = self._acquired(lease)
         try:
             outcome = self._run(self._claimed(), held)
         except (Exception, KeyboardInterrupt):
-            held.release()
+            self._let_go(held)
             raise
+        self._let_go(held)
+        return outcome
+
+    def _let_go(self, held: Tenure) -> None:
         held.release()
         if self._own_journal:
             self._journal.stop()
-        return outcome
+
+    def _acquired(self, lease: Lease) -> Tenure:
+        """The lease; one whose holder was killed is waited for, and that is told."""
+        clock = self._place.clock
+        stop_s = clock.monotonic_s() + 2 * LEASE_S
+        told = False
+        while isinstance(found := lease.try_acquire(), HeldBy):
+            if found.alive or clock.monotonic_s() >= stop_s:
+                raise LeaseHeld(
+                    f"another backfill works on it owner={found.owner}",
+                    hint="`chromalith migrate status` shows how far it is",
+                )
+            if not told:
+                told = True
+                text = f"waits up to {found.wait_s:.0f} s to see whether another backfill lives owner={found.owner}"
+                self._tell(BackfillProgress("", 0, 0, paused=text))
+            clock.sleep(min(found.wait_s, LOOK_S))
+        return found
 
     def _claimed(self) -> State:
-        """The state with the name of this run in it: an unfinished one goes on, and keeps its objects."""
+        """The state with the name of this run in it: an unfinished one goes on, and keeps its objects, unless a new one is asked for."""
         clock = self._place.clock
         fresh = clock.random_hex(16)
 
         def claim(state: State) -> State | None:
             _check_phase(state)
-            if state.backfill.get("run") and not (state.backfill.get("finished") and self._options.again):
+            if state.backfill.get("run") == fresh or (state.backfill.get("run") and not self._options.again):
                 return None
             change = change_of(clock, "backfill", str(state.phase), str(state.phase), "begins to copy", self._who)
             return state.changed(change, backfill={"run": fresh, "started_us": clock.now_us(), "finished": False})
@@ -303,29 +319,30 @@ class _Work:
             fits[name] = source
         for name in fits:
             self._tools.watch.tick()
-            self._open(name, 0)
+            self._open(name)
 
     @property
     def records(self) -> int:
         """Of all collections, when their ids were taken."""
         return self._meter.total
 
-    def _open(self, name: str, attempt: int) -> None:
+    def _open(self, name: str) -> None:
         """Open a collection on both sides and take its ids; one that the source does not have any more is gone."""
         try:
             source = self._sides.source.collection(name)
             target = self._sides.target.create(name, source.definition)
             check_fit(source, target)
-            ids = IdStore(self._place, name, self._tools.run if not attempt else f"{self._tools.run}-{attempt}")
-            copy = CollectionCopy(self._tools, ids, source, target, self._sides.target.limits, self._meter)
-            plan = copy.prepare()
+            for ids in attempts(self._place, name, self._tools.run):
+                copy = CollectionCopy(self._tools, ids, source, target, self._sides.target.limits, self._meter)
+                plan = copy.prepare()
+                if plan is not None:
+                    self._copies[name] = copy, ids, plan
+                    self._meter.expect(name, plan.total)
+                    return
         except NotFound:
             self._copies.pop(name, None)
             self._meter.forget(name)
             self.gone.append(name)
-            return
-        self._copies[name] = copy, ids, plan
-        self._meter.expect(name, plan.total)
 
     def rejected(self) -> list[Reject]:
         """What the target does not take, as far as that shows before anything is written."""
@@ -348,7 +365,7 @@ class _Work:
                 if attempt == REOPENINGS:
                     raise
                 self._tools.watch.stop.clear()
-                self._open(name, attempt + 1)
+                self._open(name)
                 if name in self._copies:
                     self._rejected[name] = self._copies[name][0].look(self._copies[name][2])
 

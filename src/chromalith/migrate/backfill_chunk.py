@@ -1,5 +1,7 @@
 """One chunk of a backfill: some records copied under an entry of the journal, so that a copy that is overtaken, or dies, is noticed.
 
+Where reading is slow, or slowed down, a chunk has several pieces, each with its entry: a write under an old entry is not allowed.
+
 1. Open the entry. *Then* look at the state (no freeze, this backfill still wanted), and *then* read the source. So whatever a client
    changes after that has its own entry, and that one is compared once this one has ended.
 2. ``add`` what the target lacked when the backfill began. ``add`` leaves alone what is there: a client's newer record is not overwritten.
@@ -21,7 +23,7 @@ import numpy.typing as npt
 
 from chromalith.chroma.side_pieces import joined
 from chromalith.errors import ChromalithError, Invalid, Unavailable, Unknown
-from chromalith.migrate.backfill_ids import Counts, Reject
+from chromalith.migrate.backfill_ids import NO_COUNTS, Counts, Reject
 from chromalith.migrate.backfill_turns import Turns
 from chromalith.migrate.backfill_watch import check_goes_on
 from chromalith.migrate.entries import BACKFILL, Entry
@@ -34,6 +36,13 @@ from chromalith.migrate.states import States
 from chromalith.migrate.throttle import Throttle
 from chromalith.model.segment import id_hash
 from chromalith.transfer.port import Batch
+from chromalith.transfer.sides import Denied
+
+READING = 1 / 8
+"""Of the time after which an entry counts as abandoned: for so long records are read for one piece, then they are written. A write is begun
+in the first half of that time, and a chunk may have waited for the one before it."""
+LATE_MAX = 3
+"""Pieces, one after another, whose entries grew too old to write under."""
 
 
 class Rejected(Exception):
@@ -108,34 +117,48 @@ class ChunkCopier:
         self._opening = threading.Lock()
 
     def copy(self, chunk: int, ids: Sequence[str], turns: Turns) -> Chunk:
-        """Copy ``ids``. Any failure may be tried again.
+        """Copy ``ids``, in as many pieces as their reading takes. Any failure may be tried again.
 
         Raises ``Unavailable``, ``Unknown``, ``NotFound`` (the collection is gone on a side), ``Conflict`` (the migration went on),
-        ``Corrupt``, ``Rejected``."""
-        wanted_ids = [record_id for record_id in ids if record_id not in self._left_out]
-        skipped = len(ids) - len(wanted_ids)
-        if not wanted_ids:
-            turns.pass_on(chunk)
-            return Chunk(Counts(rejected=skipped))
+        ``Corrupt``, ``Invalid`` (the target takes nothing from us), ``Rejected``."""
+        rest = [record_id for record_id in ids if record_id not in self._left_out]
+        counts, rejects, late = Counts(rejected=len(ids) - len(rest)), list[Reject](), 0
+        while rest:
+            done, found = self._piece(chunk, rest, turns)
+            rest = rest[done:]
+            counts, rejects = counts + found.counts, rejects + found.rejects
+            late = late + 1 if not done else 0
+            if late == LATE_MAX:
+                raise Unavailable(
+                    "reading takes longer than an entry of the journal may be open",
+                    hint="it is tried again; if it lasts, copy with fewer --workers",
+                )
+        turns.pass_on(chunk)
+        return Chunk(counts, rejects)
+
+    def _piece(self, chunk: int, ids: Sequence[str], turns: Turns) -> tuple[int, Chunk]:
+        """Copy the first of ``ids`` under one entry: how many of them, and what became of these. None, if the entry grew too old before
+        anything could be written; from then on it is this chunk's turn."""
         self._throttle.admit(0)  # a pause is waited out before the entry is opened, which would grow old
         began_s = self._clock.monotonic_s()
         with (
             self._opening
         ):  # entries that are opened at once share an object, which can't be removed when one of them is settled
-            entry = self._journal.open(self._source.name, wanted_ids, authority=Role.SOURCE, op=BACKFILL)
+            entry = self._journal.open(self._source.name, ids, authority=Role.SOURCE, op=BACKFILL)
         written = _Written()
         try:
             state = permit(self._states, None)
             check_goes_on(state, self._run)
-            known = self._known.among(wanted_ids)
-            batch = joined(list(self._throttle.read(self._source, wanted_ids)), self._source.dimension or 0)
+            done, batches = self._throttle.read_for(self._source, ids, state.timing.abandoned_s * READING)
+            ids = ids[:done]
+            known = self._known.among(ids)
+            batch = joined(batches, self._source.dimension or 0)
             fresh = _rows(batch, [row for row, record_id in enumerate(batch.ids) if record_id not in known])
-            with turns.of(chunk):
-                if self._clock.monotonic_s() - began_s > state.timing.abandoned_s / 2:
-                    raise Unavailable(
-                        "the entry of the journal is too old to begin a write under it", hint="it is tried again"
-                    )
-                rejects = self._add(fresh, written)
+            turns.wait(chunk)
+            if self._clock.monotonic_s() - began_s > state.timing.abandoned_s / 2:
+                self._journal.settle(entry)
+                return 0, Chunk(NO_COUNTS)
+            rejects = self._add(fresh, written)
             refused = {each.id for each in rejects}
             added = [record_id for record_id in fresh.ids if record_id not in refused]
             gone = set(added) - self._source.present(added)
@@ -153,10 +176,10 @@ class ChunkCopier:
             copied=len(added) - len(gone),
             equal=len(batch) - len(fresh) - fixed,
             fixed=fixed,
-            gone=len(wanted_ids) - len(batch) + len(gone),
-            rejected=len(rejects) + skipped,
+            gone=len(ids) - len(batch) + len(gone),
+            rejected=len(rejects),
         )
-        return Chunk(counts, rejects)
+        return done, Chunk(counts, rejects)
 
     def _add(self, batch: Batch, written: _Written) -> list[Reject]:
         """Add all that the target takes; returns what it refuses. Raises ``Rejected`` if that must not be left out."""
@@ -167,6 +190,8 @@ class ChunkCopier:
             written.done = True  # a call is cut in pieces: the first may stand although it raises
             try:
                 self._target.write("add", part.ids, part.embeddings, part.documents, part.uris, part.metadatas)
+            except Denied:  # that is no fault of these records
+                raise
             except Invalid as error:
                 if len(part) > 1:
                     middle = len(part) // 2

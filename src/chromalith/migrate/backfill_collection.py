@@ -88,16 +88,17 @@ class CollectionCopy:
         self._unmarked: dict[int, Counts] = {}
         self._marked_s = self._clock.monotonic_s()
 
-    def prepare(self) -> IdPlan:
-        """Take the ids of both sides, if that was not done before. Raises as a read.
+    def prepare(self) -> IdPlan | None:
+        """Take the ids of both sides, if that was not done before; ``None`` if it was done of other collections. Raises as a read.
 
         The target's first: what a client adds goes to the source first, so that it can't look like too much."""
+        pair = f"{self._source.id} {self._target.id}"
         plan = self._ids.plan()
         if plan is None:
             rows = chunk_rows(self._tools.chunk_rows, self._source, self._limits)
             there = self._target.ids() if self._target.count() else []
-            plan = self._ids.make(self._source.ids(), rows, there)
-        return plan
+            plan = self._ids.make(self._source.ids(), rows, there, pair)
+        return plan if plan.pair == pair else None
 
     def look(self, plan: IdPlan) -> list[Reject]:
         """The records that the target does not take, found before anything is written; looked for once. Raises as a read."""
@@ -134,7 +135,7 @@ class CollectionCopy:
             left_out,
             skip_rejects=tools.skip_rejects,
         )
-        turns = Turns(chunks, tools.watch.stop, ordered=tools.ordered)
+        turns = Turns(chunks, tools.watch.tick, ordered=tools.ordered)
         rest = iter(chunks)
 
         def work() -> None:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import count
 from typing import Any
 
 from chromalith.coord.register import Register
@@ -70,7 +71,8 @@ class Reject:
 class IdPlan:
     """The ids of one collection: ``total`` of them, in ``parts`` objects of ``part_rows``, copied in chunks of ``chunk_rows``.
 
-    ``there``: how many the target had. ``attempt`` is part of the objects' names: of two processes that take the ids at once, at different
+    ``there``: how many the target had. ``pair``: the collections of both sides, by their own ids: one that was dropped and made again under
+    its name is copied anew. ``attempt`` is part of the objects' names: of two processes that take the ids at once, at different
     moments, one wins, and the other's objects are never read."""
 
     total: int
@@ -78,6 +80,7 @@ class IdPlan:
     chunk_rows: int
     there: int
     attempt: str
+    pair: str = ""
 
     @property
     def chunks(self) -> int:
@@ -132,16 +135,17 @@ class IdStore:
                 chunk_rows=int(value["chunk_rows"]),
                 there=int(value["there"]),
                 attempt=str(value["attempt"]),
+                pair=str(value.get("pair", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise _corrupt(key) from error
 
-    def make(self, ids: Sequence[str], chunk_rows: int, there: Sequence[str] = ()) -> IdPlan:
+    def make(self, ids: Sequence[str], chunk_rows: int, there: Sequence[str] = (), pair: str = "") -> IdPlan:
         """Keep the source's ``ids``, those that the target has (``there``), and the plan; another process's, if it was first.
 
         Raises ``Unavailable``, ``Unknown``."""
         part_rows = chunk_rows * max(1, PART_IDS // chunk_rows)
-        mine = IdPlan(len(ids), part_rows, chunk_rows, len(there), self._place.clock.random_hex(8))
+        mine = IdPlan(len(ids), part_rows, chunk_rows, len(there), self._place.clock.random_hex(8), pair)
         for what, column in (("ids", ids), ("there", there)):
             for part in range(-(-len(column) // part_rows)):
                 rows = list(column[part * part_rows : (part + 1) * part_rows])
@@ -211,6 +215,12 @@ class IdStore:
         if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
             raise _corrupt(key)
         return found
+
+
+def attempts(place: Place, collection: str, run: str) -> Iterator[IdStore]:
+    """The objects of a collection in one run, as often as it was begun: anew, when it was dropped and made again meanwhile."""
+    for number in count():
+        yield IdStore(place, collection, f"{run}-{number}" if number else run)
 
 
 def _decode(key: str, value: Mapping[str, Any] | None) -> Done:

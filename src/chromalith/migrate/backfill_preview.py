@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from chromalith.errors import Invalid, NotFound
 from chromalith.migrate.backfill_checks import check_fit
-from chromalith.migrate.backfill_ids import IdStore
+from chromalith.migrate.backfill_ids import attempts
 from chromalith.migrate.places import Place
 from chromalith.migrate.port import Sides
 from chromalith.migrate.state import State
@@ -40,11 +40,13 @@ def preview(place: Place, sides: Sides, state: State, *, again: bool = False) ->
 
 def copied(place: Place, name: str, run: str) -> tuple[int, int | None]:
     """How many records of a collection are copied, and of how many; ``None``: the ids are not taken yet. Raises ``Unavailable``."""
-    ids = IdStore(place, name, run)
-    plan = ids.plan()
-    if plan is None:
-        return 0, None
-    return sum(plan.rows(chunk) for chunk in ids.done().chunks if chunk < plan.chunks), plan.total
+    found: tuple[int, int | None] = 0, None
+    for ids in attempts(place, name, run):
+        plan = ids.plan()
+        if plan is None:
+            break
+        found = sum(plan.rows(chunk) for chunk in ids.done().chunks if chunk < plan.chunks), plan.total
+    return found
 
 
 def _one(place: Place, sides: Sides, name: str, run: str | None) -> Previewed:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
-from chromalith.migrate.backfill_watch import Ended
+from collections.abc import Callable, Sequence
 
 _CHECK_S = 0.5
 
@@ -16,28 +13,26 @@ class Turns:
 
     Args:
         chunks: in their order.
-        stop: set when the others must not wait any more.
+        tick: called while one waits; raises when it must not wait any more.
         ordered: whether there is an order.
     """
 
-    def __init__(self, chunks: Sequence[int], stop: threading.Event, *, ordered: bool) -> None:
+    def __init__(self, chunks: Sequence[int], tick: Callable[[], object], *, ordered: bool) -> None:
         self._place = {chunk: place for place, chunk in enumerate(chunks)}
-        self._stop = stop
+        self._tick = tick
         self._ordered = ordered
         self._next = 0
         self._passed: set[int] = set()
         self._changed = threading.Condition()
 
-    @contextmanager
-    def of(self, chunk: int) -> Iterator[None]:
-        """Wait for the turn of ``chunk``; it ends with the block, unless that fails. Raises :class:`Ended`."""
-        with self._changed:
-            while self._ordered and self._place[chunk] > self._next:
-                if self._stop.is_set():
-                    raise Ended
+    def wait(self, chunk: int) -> None:
+        """Wait for the turn of ``chunk``, which lasts until it is passed on. Raises what ``tick`` does."""
+        while True:
+            with self._changed:
+                if not self._ordered or self._place[chunk] <= self._next:
+                    return
                 self._changed.wait(_CHECK_S)
-        yield
-        self.pass_on(chunk)
+            self._tick()
 
     def pass_on(self, chunk: int) -> None:
         """This one is over. Saying it twice is allowed."""

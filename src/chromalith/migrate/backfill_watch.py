@@ -11,8 +11,9 @@ from chromalith.migrate.state import State
 from chromalith.migrate.states import Seen, States
 
 LOOK_S = 1.0
-BEAT_S = 8.0
-"""Of a lease of 30 s."""
+LEASE_S = 15.0
+"""So long a backfill that is said again waits for one that was killed."""
+BEAT_S = 4.0
 
 
 class Ended(Exception):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from chromalith.migrate.diff_report import Found
+from chromalith.migrate.diff_kept import Found, Hashes, among, hashed, hashes_of
 from chromalith.migrate.mend import space_of
-from chromalith.migrate.mend_catalog import described
+from chromalith.migrate.mend_catalog import same_description
 from chromalith.migrate.port import SideCollection
 from chromalith.migrate.records import Difference, differences
 from chromalith.model.buckets import Buckets, bucket_of
@@ -30,37 +30,55 @@ class Parts:
     Args:
         source, target: the collection.
         known: their checksums.
+        lonely: ids that only one side listed. They are read whatever the checksums say, which are of an earlier moment.
         done: told of each piece of ids that is settled, how many.
     """
 
     def __init__(
-        self, source: SideCollection, target: SideCollection, known: Known, done: Callable[[int], None]
+        self, source: SideCollection, target: SideCollection, known: Known, lonely: Hashes, done: Callable[[int], None]
     ) -> None:
         self._source = source
         self._target = target
         self._known = known
+        self._lonely = lonely
         self._done = done
 
     def part(self, ids: Sequence[str]) -> Found:
         """What differs among ``ids``, which are all ids of some buckets on either side."""
-        suspects = self._suspects(ids)
+        return Found(tuple(self._read(ids, self._suspects(ids))), hashes_of(ids))
+
+    def rest(self, ids: Sequence[str], before: Found) -> Found:
+        """The same for a part that an interrupted run has compared: only what that had not seen, or one side lacks now, is read."""
+        new = ~among(ids, before.compared) | among(ids, self._lonely)
+        suspects = [record_id for record_id, is_new in zip(ids, new.tolist(), strict=True) if is_new]
+        found = self._read(ids, suspects)
+        read = set(suspects)
+        return Found((*(each for each in before.differences if each.id not in read), *found), hashes_of(ids))
+
+    def _read(self, ids: Sequence[str], suspects: Sequence[str]) -> list[Difference]:
         self._done(len(ids) - len(suspects))
         found: list[Difference] = []
         for start in range(0, len(suspects), PIECE):
             some = suspects[start : start + PIECE]
             found += look_again(self._source, self._target, some)
             self._done(len(some))
-        return Found(len(ids) - len(found), tuple(found))
+        return found
 
     def _suspects(self, ids: Sequence[str]) -> Sequence[str]:
         source, target = self._known
         if source is not None and target is not None:
-            return _of_buckets(ids, set(source.differing(target)))
+            return self._chosen(ids, set(source.differing(target)))
         known = source or target
         # What stock Chroma returns of a cosine collection never adds up, so there sums would only cost a read.
         if known is None or space_of(self._source, self._target) == "cosine":
             return ids
-        return _of_buckets(ids, self._differing(ids, known, self._target if source is not None else self._source))
+        return self._chosen(ids, self._differing(ids, known, self._target if source is not None else self._source))
+
+    def _chosen(self, ids: Sequence[str], buckets: set[int]) -> list[str]:
+        """Those of some buckets, and those that only one side listed."""
+        hashes = hashed(ids)
+        chosen = np.isin(bucket_of(hashes), list(buckets)) | np.isin(hashes, self._lonely)
+        return [record_id for record_id, is_chosen in zip(ids, chosen.tolist(), strict=True) if is_chosen]
 
     @staticmethod
     def _differing(ids: Sequence[str], known: Buckets, other: SideCollection) -> set[int]:
@@ -122,16 +140,19 @@ def look_again(source: SideCollection, target: SideCollection, ids: Sequence[str
 
 
 def definition_of_both(source: SideCollection, target: SideCollection) -> tuple[str, ...]:
-    """What of the collections themselves differs: ``space``, ``metadata``."""
+    """What of the collections themselves differs: ``space``, ``metadata``, ``embedding_function``."""
     found = []
     if source.definition.space != target.definition.space:
         found.append("space")
-    if described(source) != described(target):
+    if not same_description(source, target):
         found.append("metadata")
+    if (name := _embeds(source)) is not None and name != _embeds(target):
+        found.append("embedding_function")
     return tuple(found)
 
 
-def _of_buckets(ids: Sequence[str], wanted: set[int]) -> list[str]:
-    if not wanted or not len(ids):
-        return []
-    return [i for i, bucket in zip(ids, bucket_of(id_hash(ids)).tolist(), strict=True) if bucket in wanted]
+def _embeds(collection: SideCollection) -> object:
+    """The embedding function that a collection names for whoever gives texts; ``None``: none, which is Chroma's default one."""
+    named = collection.definition.configuration.get("embedding_function")
+    is_own = isinstance(named, Mapping) and named.get("type") == "known" and named.get("name") != "default"
+    return named if is_own else None

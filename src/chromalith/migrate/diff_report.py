@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from chromalith.migrate.records import Difference
@@ -22,7 +22,7 @@ class CollectionReport:
         matching: records that are equal.
         standing: records that differ, and whose ids no call that is under way or unreconciled has written.
         in_flight: ids that differ and stand in the journal: the next reconciliation decides about them.
-        definition: what differs of the collection itself (``collection``, ``space``, ``metadata``).
+        definition: what differs of the collection itself (``collection``, ``space``, ``metadata``, ``embedding_function``).
         out_of_place: records in another order (``None``: not looked at).
         repaired: records that differed and were made equal.
         unread: whether checksums alone showed that all is equal.
@@ -122,26 +122,6 @@ class VerifyReport:
     def encode(self) -> dict[str, Any]:
         """As JSON."""
         return {**self.summary(), "collections": [each.encode() for each in self.collections], "resumed": self.resumed}
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What one part of a collection showed; kept as an object, so that a run can go on where it was."""
-
-    matching: int = 0
-    differences: tuple[Difference, ...] = field(default=())
-
-    def encode(self) -> dict[str, Any]:
-        return {
-            "matching": self.matching,
-            "differences": [[each.id, each.kind, list(each.fields)] for each in self.differences],
-        }
-
-    @classmethod
-    def decode(cls, value: Mapping[str, Any]) -> Found:
-        """Raises ``KeyError``, ``TypeError``, ``ValueError``."""
-        found = tuple(Difference(str(i), kind, tuple(fields)) for i, kind, fields in value["differences"])
-        return cls(int(value["matching"]), found)
 
 
 def _sample(found: Sequence[Difference], kind: str) -> list[Any]:

@@ -4,8 +4,9 @@
    begun by whoever calls next. A process that does nothing asks nothing.
 2. No write begins on a state whose reading began longer than ``state_age_max_s`` ago: then it is read in the caller's way, by one caller
    for all that wait. If it can't be read, nothing is written (must: else a client writes to what was the authority before a change).
-3. A write waits while writes are frozen. A freeze that this process has seen for longer than ``freeze_limit_s`` was left behind, and is
-   taken back by compare-and-set; so a tool that comes back later finds it gone, and must not change the authority any more.
+3. A write waits while writes are frozen. A freeze that has stood for longer than ``freeze_limit_s``, as this process has seen it or by the
+   store's dates, was left behind, and is taken back by compare-and-set; so a tool that comes back later finds it gone, and must not change
+   the authority any more. (Taken back too early, it costs that tool another try, and nothing else.)
 4. Reads wait for no freeze, and go on for :data:`READ_AGE_MAX_S` on the last state known while its store can't be read.
 
 No state at all is a migration that was not started: phase direct. But one that was there and live, and is gone, is a mistake: refused.
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chromalith.clock import Clock
+from chromalith.coord.store_date import date_by
 from chromalith.errors import ChromalithError, Corrupt, Unavailable
 from chromalith.migrate.phases import Phase
 from chromalith.migrate.port import Role, SideKind
@@ -33,6 +35,8 @@ READ_AGE_MAX_S = 300.0
 that time such a process reads what no longer gets every write; it can't write meanwhile, and its presence shows the old epoch."""
 POLL_S = 0.25
 """Between two looks at a freeze."""
+DATES_US = 1_000_000
+"""The resolution of a remote store's dates."""
 SLOW_MAX = 5
 """After so many readings, each slower than a state may be old, a write gives up."""
 NOT_STARTED_AGE_MAX_S = 1.0
@@ -203,7 +207,8 @@ class Follower:
         if before.state.phase not in (Phase.DIRECT, Phase.CANCELLED):
             raise Corrupt(
                 f"the state of a live migration is gone key={self._states.place.state_key} phase={before.state.phase}",
-                hint="restore the object from the bucket's versions; writing to the source now could lose what the target has",
+                hint="restore the object from the bucket's versions: writing to the source now could lose what the target has; or, if it"
+                " was cancelled and forgotten, start this process anew",
                 key=self._states.place.state_key,
             )
 
@@ -234,8 +239,28 @@ class Follower:
     def _left_behind(self, freeze: Freeze, state: State) -> bool:
         now_s = self._clock.monotonic_s()
         with self._lock:
-            first_s = self._frozen.setdefault(freeze.id, now_s)
-        return now_s - first_s > state.timing.freeze_limit_s
+            first = freeze.id not in self._frozen
+            since_s = self._frozen.setdefault(freeze.id, now_s)
+        if first:
+            since_s = now_s - self._stood_s(freeze, state.timing.freeze_limit_s)
+            with self._lock:
+                self._frozen[freeze.id] = since_s
+        return now_s - since_s > state.timing.freeze_limit_s
+
+    def _stood_s(self, freeze: Freeze, limit_s: float) -> float:
+        """How long it has stood already, at least, by the store's dates. Processes that live shorter than a freeze may last (a function, a
+        worker with a time limit) would else all begin to count anew, and nobody would ever take it back."""
+        seen, place = self._seen, self._states.place
+        if seen is None or seen.state is None or seen.state.freeze != freeze:
+            return 0.0
+        # Another machine's clock decides nothing but whether it is worth asking.
+        if self._clock.now_us() - freeze.at_us <= limit_s * 1_000_000:
+            return 0.0
+        try:
+            date_us = date_by(place.store, place.prefix("journal") + "date.json", place.clock)
+        except ChromalithError:
+            return 0.0
+        return max(0, date_us - seen.modified_us - DATES_US) / 1_000_000
 
     def _take_back(self, freeze: Freeze) -> None:
         def decide(now: State) -> State | None:

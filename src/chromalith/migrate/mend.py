@@ -40,6 +40,7 @@ from chromalith.migrate.records import differences
 from chromalith.migrate.route import Route
 from chromalith.migrate.states import States
 from chromalith.transfer.port import Batch
+from chromalith.transfer.sides import Denied
 
 PIECE = 1_000
 """Records that are mended under one entry at most; 6 MB of embeddings of 1,536 dimensions from each side."""
@@ -184,6 +185,8 @@ def _by_halves(second: _Watched, wanted: Batch, there: Batch, space: str, writes
     """Make these equal; one record that the side refuses for good must not keep the others of its piece."""
     try:
         return make_equal(second, wanted, there, space)
+    except Denied:  # that is no fault of a record
+        raise
     except Invalid as error:
         ids = list(dict.fromkeys((*wanted.ids, *there.ids)))
         if len(ids) == 1:

@@ -14,6 +14,7 @@ from chromalith.migrate.journal import Journal
 from chromalith.migrate.permission import Refused, permit
 from chromalith.migrate.phases import Phase
 from chromalith.migrate.port import Role, SideCollection, Sides
+from chromalith.migrate.records import same_value
 from chromalith.migrate.state import State
 from chromalith.migrate.states import States
 
@@ -95,7 +96,7 @@ class CatalogMender:
             )
         if second is None:
             return CREATE, None
-        return (None if described(authority) == described(second) else MODIFY), None
+        return (None if same_description(authority, second) else MODIFY), None
 
     def _carry_out(self, name: str, step: str, deleted: bool, freeze_id: str | None) -> str | None:
         """One step under an entry of its own; why it wasn't done, or ``None``."""
@@ -149,6 +150,12 @@ def described(collection: SideCollection) -> dict[str, object]:
     """A collection's own metadata, without the keys that Chroma itself derives from the configuration."""
     metadata = collection.definition.metadata or {}
     return {key: value for key, value in metadata.items() if not key.startswith(("hnsw:", "chroma:"))}
+
+
+def same_description(one: SideCollection, other: SideCollection) -> bool:
+    """Whether two collections have the same metadata of their own, types included."""
+    a, b = described(one), described(other)
+    return a.keys() == b.keys() and all(same_value(a[key], b[key]) for key in a)
 
 
 def _text(error: Exception) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from uuid import UUID
 from chromalith.chroma.private_copy import DATABASE
 from chromalith.chroma.side import ChromaSide
 from chromalith.chroma.side_errors import side_errors
-from chromalith.chroma.side_opening import READ_ROWS, cloud_side, directory_side, server_side
+from chromalith.chroma.side_opening import READ_ROWS, cloud_side, directory_side, held_by_client, server_side
 from chromalith.client.client import Client
 from chromalith.client.opened_store import session_of
 from chromalith.compaction.bucket_sidecar import read_buckets
@@ -156,7 +157,7 @@ def side_of_client(client: object, place: str = "", *, close: bool = False) -> C
         place: what to call it.
         close: whether closing the side closes the client.
 
-    Raises ``Invalid`` for what is no such client.
+    Raises ``Invalid`` for what is no such client, ``Conflict`` if it has a Chroma directory open that a tool writes now.
     """
     server, at = getattr(client, "_server", None), (getattr(client, "tenant", None), getattr(client, "database", None))
     if server is None or None in at:
@@ -169,7 +170,12 @@ def side_of_client(client: object, place: str = "", *, close: bool = False) -> C
     if hasattr(server, "running_store"):
         return _over_session(server, place or "chromalith client", tenant, database, ending)
     limits = Limits(records_per_write=max(1, server.get_max_batch_size()), records_per_read=READ_ROWS, writes_at_once=1)
-    return ChromaSide(server, SideKind.CLIENT, place or "chromadb client", limits, tenant, database, ending)
+    with ExitStack() as stack:
+        if ending is not None:
+            stack.callback(ending)
+        stack.callback(held_by_client(server))
+        let_go = stack.pop_all().close
+    return ChromaSide(server, SideKind.CLIENT, place or "chromadb client", limits, tenant, database, let_go)
 
 
 def _token_headers() -> dict[str, str]:
@@ -184,7 +190,7 @@ def _chromalith(form: _Form, write: bool) -> ChromaSide:
     # Opened at the defaults, which always exist: Chroma's client says of a missing tenant, and of a store that does not answer, the same.
     try:
         client = Client(form.where, storage_options=form.options)
-    except ValueError as error:
+    except Exception as error:  # Chroma's client has a class of its own for most: no credentials are a wrong argument to it
         if isinstance(error.__context__, ChromalithError):
             raise error.__context__ from error
         raise

@@ -3,6 +3,7 @@
     migration/<h(name)>.json                       the state: small, polled by every client
     migration/<h(name)>/touched/<collection>/…     the journal: ids written while two sides are live (migrate/journal.py)
     migration/<h(name)>/closed/…                   which of its entries have ended, and how
+    migration/<h(name)>/journal/…                  date.json: asks the store what time it is; lease.json: who reconciles
     migration/<h(name)>/backfill/<collection>/…    the ids that are copied, and how far it has come (migrate/backfill.py)
     migration/<h(name)>/verify/…                   results by bucket, differences (migrate/diff.py)
     migration/<h(name)>/shadow/…                   mismatches of shadow reads (migrate/shadow.py)
@@ -14,6 +15,7 @@ Nothing of it is ever swept: it is a person's evidence. ``migrate forget`` remov
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chromalith.clock import SYSTEM_CLOCK, Clock
@@ -48,3 +50,17 @@ class Place:
     def collection_prefix(self, part: str, collection: str) -> str:
         """The prefix of one collection below ``part``."""
         return self.prefix(part, layout.h(collection))
+
+
+def state_keys(store: Store) -> Iterator[str]:
+    """The keys of the states of all migrations in a store: two requests for each. Raises ``Unavailable``."""
+    after = ""
+    while (
+        key := next((entry.key for page in store.list(ROOT, start_after=after) for entry in page), None)
+    ) is not None:
+        first, below, _ = key.removeprefix(ROOT).partition("/")
+        if below:
+            after = f"{ROOT}{first}0"  # the character after "/": all of this one's objects are left out
+        else:
+            after = key
+            yield key

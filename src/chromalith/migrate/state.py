@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from chromalith.errors import Corrupt
-from chromalith.migrate.phases import DUAL_PHASES, Phase
+from chromalith.migrate.phases import DUAL_PHASES, Phase, Verb
 from chromalith.migrate.port import Role, SideKind
 
 FORMAT = 1
@@ -96,7 +96,6 @@ class State:
         collections: the names that are moved; ``None``: all of the source's database.
         backfill, verify: summaries of the last run of each, as their owners write them (``{}``: none yet).
         paused: a person asked the backfill to wait.
-        throttle: settings of the backfill that can change while it runs.
         shadow_since: the epoch at which shadow reads began to be counted anew (``chromalith migrate shadow --clear``).
     """
 
@@ -109,7 +108,6 @@ class State:
     freeze: Freeze | None = None
     collections: tuple[str, ...] | None = None
     paused: bool = False
-    throttle: Mapping[str, Any] = field(default_factory=dict)
     backfill: Mapping[str, Any] = field(default_factory=dict)
     verify: Mapping[str, Any] = field(default_factory=dict)
     shadow_since: int = 0
@@ -129,14 +127,10 @@ class State:
 
     def changed(self, change: Change, **fields: Any) -> State:
         """The next state: ``fields`` replaced, ``change`` at the end of the history, epoch one more."""
-        history = (*self.history, replace(change, epoch=self.epoch + 1))
-        excess = max(0, len(history) - HISTORY_MAX)
+        history = _shortened((*self.history, replace(change, epoch=self.epoch + 1)))
+        dropped = len(self.history) + 1 - len(history)
         return replace(
-            self,
-            **fields,
-            epoch=self.epoch + 1,
-            history=history[excess:],
-            history_dropped=self.history_dropped + excess,
+            self, **fields, epoch=self.epoch + 1, history=history, history_dropped=self.history_dropped + dropped
         )
 
     def encode(self) -> dict[str, Any]:
@@ -167,7 +161,6 @@ class State:
                 freeze=None if freeze is None else Freeze(**freeze),
                 collections=None if value["collections"] is None else tuple(str(name) for name in value["collections"]),
                 paused=bool(value["paused"]),
-                throttle=dict(value["throttle"]),
                 backfill=dict(value["backfill"]),
                 verify=dict(value["verify"]),
                 shadow_since=int(value["shadow_since"]),
@@ -179,6 +172,17 @@ class State:
             raise Corrupt(
                 f"not the state of a migration key={key}", hint="restore the object from the bucket's versions"
             ) from error
+
+
+def _shortened(history: tuple[Change, ...]) -> tuple[Change, ...]:
+    """At most :data:`HISTORY_MAX` lines. The oldest go first, but those that changed nothing before those that did: gates ask when a phase
+    was entered, and a comparison every few minutes would push that out within days."""
+    if len(history) <= HISTORY_MAX:
+        return history
+    plain = next(
+        (row for row, change in enumerate(history) if change.before == change.after and change.verb != Verb.DUAL), 0
+    )
+    return history[:plain] + history[plain + 1 :]
 
 
 def _side(value: Mapping[str, Any]) -> SideName:

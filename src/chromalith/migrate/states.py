@@ -12,24 +12,27 @@ from __future__ import annotations
 import getpass
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from chromalith.clock import Clock
 from chromalith.coord.register import Register, decode
-from chromalith.errors import Conflict, NotFound
-from chromalith.migrate.places import Place
+from chromalith.errors import Conflict, Corrupt, NotFound
+from chromalith.migrate.places import Place, state_keys
 from chromalith.migrate.state import Change, State
 from chromalith.store.port import ETag
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A state, the entity tag it was read with (``None``: there is no migration yet), and when the reading began (``monotonic_s``)."""
+    """A state, the entity tag it was read with (``None``: there is no migration yet), when the reading began (``monotonic_s``), and when
+    the store says that it was written."""
 
     state: State | None
     etag: ETag | None
     at_s: float
+    modified_us: int = 0
 
 
 class States:
@@ -71,7 +74,7 @@ class States:
                 changed = self._place.store.get(key)
         except NotFound:
             return Seen(None, None, began_s)
-        return Seen(State.decode(decode(key, changed.body), key), changed.etag, began_s)
+        return Seen(State.decode(decode(key, changed.body), key), changed.etag, began_s, changed.modified_us)
 
     def create(self, state: State) -> State:
         """Begin a migration. Raises ``Conflict`` if there is one of this name that is not the same."""
@@ -104,6 +107,17 @@ class States:
         if stands is None:
             raise NotFound(f"no such migration name={self._place.name!r}")
         return State.decode(stands, key)
+
+
+def others(place: Place) -> list[State]:
+    """The states of the other migrations in the same store; what this release can't read is left out. Raises ``Unavailable``."""
+    found: list[State] = []
+    for key in state_keys(place.store):
+        if key == place.state_key:
+            continue
+        with suppress(NotFound, Corrupt):
+            found.append(State.decode(decode(key, place.store.get(key).body), key))
+    return found
 
 
 def change_of(clock: Clock, verb: str, before: str, after: str, note: str = "", who: str | None = None) -> Change:

@@ -63,22 +63,37 @@ class Throttle:
 
     @property
     def rows(self) -> int:
-        """Records of the next read."""
-        return max(1, int(self._rows))
+        """Records of the next read: with a rate, no more than are allowed in a second, so that nobody waits long for his turn."""
+        return max(1, int(self._rows if not self.rate else min(self._rows, self.rate)))
 
     def read(self, collection: SideCollection, ids: Sequence[str]) -> Iterator[Batch]:
         """The records among ``ids``, piece by piece, as fast as is allowed. Raises what the source raises, and what ``tick`` does."""
         start = 0
         while start < len(ids):
-            piece = ids[start : start + self.rows]
-            self.admit(len(piece))
-            began_s = self._clock.monotonic_s()
-            batch = collection.read(piece)
-            rest_s = self.took(self._clock.monotonic_s() - began_s)
-            start += len(piece)
+            piece, batch, rest_s = self._read(collection, ids, start)
+            start += piece
             if len(batch):
                 yield batch
             self._wait(rest_s)
+
+    def read_for(self, collection: SideCollection, ids: Sequence[str], seconds: float) -> tuple[int, list[Batch]]:
+        """As :meth:`read`, but no read is begun after so many seconds: of how many ids, and their records."""
+        stop_s = self._clock.monotonic_s() + seconds
+        start, found = 0, []
+        while start < len(ids) and (not start or self._clock.monotonic_s() < stop_s):
+            piece, batch, rest_s = self._read(collection, ids, start)
+            start += piece
+            found.append(batch)
+            self._wait(rest_s)
+        return start, [batch for batch in found if len(batch)]
+
+    def _read(self, collection: SideCollection, ids: Sequence[str], start: int) -> tuple[int, Batch, float]:
+        """One read, when it is allowed: of how many ids, the records, and how long to rest."""
+        piece = ids[start : start + self.rows]
+        self.admit(len(piece))
+        began_s = self._clock.monotonic_s()
+        batch = collection.read(piece)
+        return len(piece), batch, self.took(self._clock.monotonic_s() - began_s)
 
     def admit(self, records: int) -> None:
         """Wait until ``records`` more may be read."""

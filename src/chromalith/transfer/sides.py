@@ -6,6 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from chromalith.errors import Invalid
+
+
+class Denied(Invalid):
+    """A side refuses the caller, not what the call says: a key or token is wrong, has ended, or allows too little."""
+
+
 WriteOp = Literal["add", "update", "upsert"]
 
 

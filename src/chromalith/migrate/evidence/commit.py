@@ -1,4 +1,4 @@
-"""Which commit a folder of code stands at, read from ``.git`` itself: no program is run, and none need be there."""
+"""Which code a folder holds, and at which commit it stands, read from ``.git`` itself: no program is run, and none need be there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,29 @@ import re
 from pathlib import Path
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_ORIGIN = re.compile(r'^\s*\[remote "origin"\]\s*$(?:\n(?!\s*\[).*)*?\n\s*url\s*=\s*(\S+)\s*$', re.MULTILINE)
+
+
+def tree_of(path: Path) -> str:
+    """A name for the code below ``path`` that is the same in each checkout: the repository that it came from, and the way there.
+
+    Where there is none it is the path: a folder's own name would be no name, because every second one is called ``src``. Of the
+    repository's URL only the end is told, since the rest may hold a password."""
+    path = path.resolve()
+    for folder in (path, *path.parents):
+        git = folder / ".git"
+        try:
+            if git.is_dir():
+                match = _ORIGIN.search((git / "config").read_text(encoding="utf-8"))
+                if match is None:
+                    break
+                named = re.split(r"[/:]", match[1].rstrip("/").removesuffix(".git"))
+                return "/".join([*named[-2:], *path.relative_to(folder).parts])
+            if git.exists():  # a worktree or a submodule: its settings are elsewhere
+                break
+        except (OSError, UnicodeError):
+            break
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def commit_of(path: Path) -> str | None:

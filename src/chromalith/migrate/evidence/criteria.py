@@ -115,10 +115,13 @@ def performance(e: Evidence) -> Item:
     if few < READS_MIN:
         return q.no_evidence(f"{few} reads were timed on both sides, and {READS_MIN} are needed", todo=SHADOW)
     said, slower = [f"timed reads: source {source.total:,}, target {target.total:,}"], []
+    late = e.shadow.total.timeouts  # nobody knows how long they would have taken: longer than all that were timed
+    if late:
+        said.append(f"{late:,} more took longer than a shadow read may")
     for percent in (50, 95):
         before, now = source.percentile_s(percent) or 0.0, target.percentile_s(percent) or 0.0
         said.append(f"p{percent}: source {1000 * before:.3g} ms, target {1000 * now:.3g} ms")
-        if now > LATENCY_RATIO_MAX * before:
+        if now > LATENCY_RATIO_MAX * before or late > (1 - percent / 100) * (target.total + late):
             slower.append(f"p{percent}")
     if slower:
         return q.not_met(

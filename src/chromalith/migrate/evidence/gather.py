@@ -65,8 +65,13 @@ class Evidence:
 
     @property
     def last_scans(self) -> list[Record]:
-        """The newest scan of each folder: a clean one of another says nothing of those before."""
-        return list({str(each.found.get("root")): each for each in self.scans}.values())
+        """The newest scan of each folder: a clean one of another says nothing of those before, one of a folder around it does."""
+        newest: dict[str, Record] = {}
+        for each in self.scans:
+            root = str(each.found.get("root"))
+            newest = {name: kept for name, kept in newest.items() if name != root and not name.startswith(f"{root}/")}
+            newest[root] = each
+        return list(newest.values())
 
     @property
     def verify(self) -> Mapping[str, Any]:
@@ -76,8 +81,7 @@ class Evidence:
     @property
     def counted(self) -> Counted:
         """What the clients counted together, and the time in which any of them was there."""
-        seen = [each for each in self.producers if each.seen_us > each.started_us > 0]
-        seconds = (max(each.seen_us for each in seen) - min(each.started_us for each in seen)) / 1e6 if seen else 0.0
+        seconds = _covered([(each.started_us, each.seen_us) for each in self.producers if each.started_us > 0]) / 1e6
         writes = sum(
             max(each.writes.values(), default=0) for each in self.producers
         )  # each is written to both sides: one call
@@ -108,6 +112,15 @@ class Evidence:
 def _at_once(lives: Sequence[tuple[int, int]]) -> int:
     """The most of these stretches of time that have a moment in common: one that was started after another ended is no second."""
     return max((sum(begin <= moment <= end for begin, end in lives) for moment, _ in lives), default=0)
+
+
+def _covered(lives: Sequence[tuple[int, int]]) -> int:
+    """How long at least one of these stretches of time went on: a month between two of them is no time in which nothing was written."""
+    covered = until = 0
+    for begin, end in sorted(lives):
+        covered += max(0, end - max(begin, until))
+        until = max(until, end)
+    return covered
 
 
 def gather(place: Place) -> Evidence:

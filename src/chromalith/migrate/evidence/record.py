@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chromalith.errors import Corrupt, NotFound
-from chromalith.migrate.evidence.commit import commit_of
+from chromalith.migrate.evidence.commit import commit_of, tree_of
 from chromalith.migrate.places import Place
 from chromalith.migrate.scan.allow import by_rule
 from chromalith.migrate.scan.finding import Scanned, Severity
@@ -71,7 +71,7 @@ def records(place: Place, what: str) -> list[Record]:
 def scan_record(scanned: Scanned, path: Path) -> dict[str, Any]:
     """What is kept of a scan: counts, and enough to tell which code it was."""
     return {
-        "root": scanned.root,
+        "root": tree_of(path),
         "commit": commit_of(path),
         "digest": scanned.digest,
         "files": scanned.files + scanned.notebooks,

@@ -46,6 +46,8 @@ def scanned(e: Evidence) -> Item:
     q = Question("scanned", 2, "The code was looked through for direct uses of Chroma")
     if e.scan is None:
         return q.no_evidence("no scan was recorded", todo=SCAN)
+    if not any(each.found.get("files") for each in e.scans):
+        return q.no_evidence("no file of code was there", todo=SCAN)
     return q.met(
         f"{len(e.scans)} scans were recorded, the last {moment(e.scan.at_us)}; what it found is criterion `code`"
     )
@@ -98,7 +100,7 @@ def copied(e: Evidence) -> Item:
     if rejected := int(found.get("rejected", 0)):
         return q.not_met(
             f"{rejected:,} records can't be taken by the target",
-            todo="`chromalith migrate status` names them: change or delete them",
+            todo="`chromalith migrate status --json` names them: change or delete them",
         )
     records = next((found[name] for name in ("records", "copied", "total") if isinstance(found.get(name), int)), None)
     return q.met("the backfill has finished" + ("" if records is None else f": {records:,} records"))
@@ -201,6 +203,8 @@ def cleaned(e: Evidence) -> Item:
     if old:
         root = old[0].found.get("root")
         return q.no_evidence(f"{root} was not scanned since the migration was completed", todo=SCAN)
+    if not all(each.found.get("files") for each in e.last_scans):
+        return q.no_evidence("no file of code was there", todo=SCAN)
     left = sum(int(each.found.get(name, 0)) for each in e.last_scans for name in ("errors", "warnings", "unreadable"))
     roots = ", ".join(str(each.found.get("root")) for each in e.last_scans)
     said = f"{left} uses are left in {roots}, scanned {moment(e.scan.at_us)}"

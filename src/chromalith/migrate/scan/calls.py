@@ -43,6 +43,25 @@ _SAME = frozenset(
 _BUILD_WRITES = frozenset(
     {"from_documents", "afrom_documents", "from_texts", "index", "aindex", "VectorStoreIndex", "SummaryIndex"}
 )
+_ASKS = frozenset(
+    {
+        "isinstance",
+        "issubclass",
+        "hasattr",
+        "cast",
+        "setattr",
+        "object",
+        "patch",
+        "TypeVar",
+        "Mock",
+        "MagicMock",
+        "AsyncMock",
+        "create_autospec",
+        "signature",
+    }
+)
+"""Last names of functions that are given a class, and make nothing of it."""
+_ASKED = frozenset({"spec", "spec_set", "autospec", "bound", "new_callable"})
 _GROW = frozenset({"append", "add", "insert", "appendleft", "put", "setdefault", "extend", "update", "push"})
 _TAKE = frozenset({"get", "pop", "setdefault", "popitem", "popleft", "__getitem__", "get_nowait"})
 _ITERATE = frozenset({"values", "copy", "keys", "__iter__"})
@@ -88,7 +107,9 @@ class Calls:
         if all(v.is_foreign(thing) for thing in function):
             self._guess(node, receiver)
         called = [self._one(thing, node, given) for thing in in_order(function)]
-        return join(container, self._passed_on(function, given), *called)
+        return join(
+            container, self._passed_on(function, given), self._classes_passed_on(node, function, given), *called
+        )
 
     def _arguments(self, node: ast.Call, names: Names) -> Arguments:
         positional: list[Value] = []
@@ -126,8 +147,8 @@ class Calls:
                 return self._object(thing, node, given)
             case Kind.BOUND:
                 return self._method(thing, node, given)
-            case Kind.SAFE | Kind.OTHER:
-                return frozenset({thing})
+            case Kind.SAFE | Kind.OTHER | Kind.CLIENT | Kind.LANGCHAIN | Kind.LLAMAINDEX:
+                return frozenset({thing})  # of Chroma's: a provider, or a partial, that was handed the class
         return NOTHING
 
     def _object(self, thing: Thing, node: ast.Call, given: Arguments) -> Value:
@@ -254,7 +275,7 @@ class Calls:
             return frozenset({made})
         if receiver.kind in STORES and (thing.ref.startswith("as_") or thing.ref in v.LANGCHAIN_MAKERS):
             return frozenset({receiver})
-        return frozenset({receiver}) if thing.ref in ("__enter__", "__aenter__") else NOTHING
+        return frozenset({receiver}) if thing.ref in ("__enter__", "__aenter__", "result") else NOTHING
 
     def _imported(self, node: ast.Call) -> Value:
         name = node.args[0] if node.args else None
@@ -280,6 +301,33 @@ class Calls:
             rest = Arguments(parts[0] if parts and name in ("target", "func", "function") else [], {})
             found += [self._handed(thing, rest) for thing in value if thing.kind in known]
         return join(*found)
+
+    def _classes_passed_on(self, node: ast.Call, function: Value, given: Arguments) -> Value:
+        """A class of Chroma's given to something that is not of the tree (``partial``, ``to_thread``, ``providers.Singleton``,
+        ``Field(default_factory=...)``): it will be called there, and what it makes is what comes back, or what a call of that gives."""
+        outside = all(v.is_foreign(each) or v.of_framework(each.ref) is not None for each in function)
+        if not outside or last_name(node.func) in _ASKS:
+            return NOTHING
+        made: list[Value] = []
+        for value in (*given.positional, *(each for name, each in given.named.items() if name not in _ASKED)):
+            for thing in in_order(value):
+                if thing.kind is Kind.NAMED and v.is_safe(thing.ref):
+                    made.append(frozenset({Thing(Kind.SAFE)}))
+                    continue
+                kind = v.framework(thing.ref) if thing.kind is Kind.NAMED else None
+                if thing.kind is Kind.NAMED and v.is_client_class(thing.ref):
+                    rule, said, kind = (
+                        "direct-client",
+                        f"{thing.ref} is handed on, and opens a client past the migration",
+                        Kind.CLIENT,
+                    )
+                elif kind is not None:
+                    rule, said = "framework-store", f"{thing.ref} is handed on, and makes a store on Chroma"
+                else:
+                    continue
+                self.x.told(rule, node, said, sure=False)
+                made.append(frozenset({Thing(kind, origin=self._here(node), sure=False)}))
+        return join(*made)
 
     def _handed(self, thing: Thing, rest: Arguments) -> Value:
         if thing.kind is Kind.CLASS:

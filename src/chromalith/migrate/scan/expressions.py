@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str, ast.expr, str, Confidence], None]
 """Takes a finding: rule, where, what is said about it, how sure."""
-_HTTP = re.compile(r"/api/v[12]/(tenants/[^/\s]+/databases/[^/\s]+/)?collections\b")
+_HTTP = re.compile(
+    r"/api/v[12]/(tenants/[^/\s]+/databases/[^/\s]+/)?collections\b|/api/v2/tenants/[^/\s]+/databases/[^/\s]+/?$"
+)
 WORDS = {
     Kind.CLIENT: "client",
     Kind.COLLECTION: "collection",
@@ -160,8 +162,16 @@ class Expressions:
             "_collection": Kind.COLLECTION,
             "_client": Kind.CLIENT,
             "_chroma_collection": Kind.COLLECTION,
+            "vectorstore": Kind.LANGCHAIN,  # of a retriever, or of what was built on one
+            "retriever": Kind.LANGCHAIN,
         }
-        inner[Kind.LLAMAINDEX] = {"client": Kind.COLLECTION, "_collection": Kind.COLLECTION}
+        inner[Kind.LLAMAINDEX] = {
+            "client": Kind.COLLECTION,
+            "_collection": Kind.COLLECTION,
+            "vector_store": Kind.LLAMAINDEX,  # of an index, or of its storage context
+            "_vector_store": Kind.LLAMAINDEX,
+            "storage_context": Kind.LLAMAINDEX,
+        }
         kind = inner[thing.kind].get(name)
         if kind is not None:
             return frozenset({Thing(kind, origin=thing.origin, sure=thing.sure)})
@@ -194,14 +204,14 @@ class Expressions:
         return join(*[self.value(each, names) for each in node.values])
 
     def _subscript(self, node: ast.Subscript, names: Names) -> Value:
-        self.value(node.slice, names)
+        inside = self.value(node.slice, names)
         receiver = self.value(node.value, names)
         if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, int):
             exact = [t.parts[node.slice.value] for t in receiver if -len(t.parts) <= node.slice.value < len(t.parts)]
             if exact and all(thing.kind is Kind.TUPLE for thing in receiver):
                 return join(*exact)
         if any(thing.kind is Kind.NAMED for thing in receiver):  # a generic class, such as Chroma[...]
-            return receiver
+            return inside if inside and last_name(node.value) in ("Provide", "Closing") else receiver
         found = elements(receiver)
         return found or frozenset(_doubted(thing) for thing in self.program.get_loose(loose_key(node)))
 

@@ -103,22 +103,39 @@ def read_tree(path: Path) -> Tree:
                 continue
             digest.update(f"{len(name)}:{name}:{len(body)}:".encode("utf-8", "surrogateescape") + body)
             tree.notebooks += name.endswith(".ipynb")
-            found = _notebook(name, body, tree.unreadable) if name.endswith(".ipynb") else _code(name, body)
+            told = _printable(name)
+            found = _notebook(told, body, tree.unreadable) if name.endswith(".ipynb") else _code(told, body)
             tree.sources.append(found)
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            tree.unreadable.append(Unreadable(name, _reason(error)))
+            tree.unreadable.append(Unreadable(_printable(name), _reason(error)))
     tree.digest = digest.hexdigest()
     return tree
 
 
-def _files(root: Path, unreadable: list[Unreadable]) -> Iterator[str]:
-    def refused(error: OSError) -> None:
-        unreadable.append(Unreadable(Path(error.filename or root).relative_to(root).as_posix(), _reason(error)))
+def _printable(name: str) -> str:
+    """A name whose bytes are no UTF-8, as text that JSON, SARIF and a terminal take."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
-    for folder, below, files in os.walk(root, onerror=refused):
+
+def _files(root: Path, unreadable: list[Unreadable]) -> Iterator[str]:
+    def named(path: str | Path) -> str:
+        return _printable(Path(path).relative_to(root).as_posix())
+
+    def refused(error: OSError) -> None:
+        unreadable.append(Unreadable(named(error.filename or root), _reason(error)))
+
+    top = root.resolve()
+    for folder, below, files in os.walk(
+        root, onerror=refused
+    ):  # links to folders are not followed: they may lead in circles
         below[:] = sorted(
             each for each in below if each not in LEFT_OUT and not (Path(folder) / each / "pyvenv.cfg").exists()
         )
+        linked = [path for each in below if (path := Path(folder) / each).is_symlink()]
+        outside = [path for path in linked if not path.resolve().is_relative_to(top)]
+        unreadable += [
+            Unreadable(named(path), "a link out of the folder: scan what it leads to as well") for path in outside
+        ]
         for name in files:
             if name.endswith((".py", ".pyw", ".ipynb")) or "." not in name:
                 yield (Path(folder) / name).relative_to(root).as_posix()

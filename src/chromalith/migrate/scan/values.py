@@ -156,7 +156,7 @@ LANGCHAIN_WRITES = frozenset(
     {
         "add_texts", "add_documents", "add_images", "aadd_texts", "aadd_documents", "update_document", "update_documents", "delete",
         "adelete", "delete_collection", "reset_collection", "upsert", "aupsert", "from_texts", "from_documents", "afrom_texts",
-        "afrom_documents", "persist",
+        "afrom_documents", "persist", "save_context", "asave_context",
     }
 )  # fmt: skip
 LANGCHAIN_MAKERS = frozenset({"from_texts", "from_documents", "afrom_texts", "afrom_documents"})

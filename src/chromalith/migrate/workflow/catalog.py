@@ -55,6 +55,15 @@ def examine(sides: Sides, chosen: Sequence[str] | None) -> list[Found]:
     ]
 
 
+def strangers(sides: Sides, chosen: Sequence[str] | None) -> dict[str, int]:
+    """The collections with records that only the target has, and how many; none where it was said which are moved: others don't matter."""
+    if chosen is not None:
+        return {}
+    ours = set(sides.source.names())
+    counts = {name: sides.target.collection(name).count() for name in sides.target.names() if name not in ours}
+    return {name: count for name, count in counts.items() if count}
+
+
 def _compared(source: SideCollection, target: SideCollection | None) -> Found:
     space = source.definition.space
     if target is not None:

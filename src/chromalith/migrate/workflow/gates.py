@@ -8,15 +8,18 @@ The habit, and the limit of 30 seconds on a switch, are Vitess' (SwitchTraffic r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from chromalith.errors import Conflict, Invalid
+from chromalith.migrate.presence import LIVE_S
 from chromalith.migrate.state import Change, State
 from chromalith.migrate.workflow.ports import ClientSeen, Lag, ShadowSeen
 
-NAMES = ("backfill", "clients", "lag", "latency", "records", "shadow", "verify")
+NAMES = ("alone", "backfill", "clients", "lag", "latency", "records", "shadow", "verify")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,17 @@ class GateLimits:
     mismatch_rate_max: float = 0.01
     shadow_reads_min: int = 100
     latency_ratio_max: float = 1.5
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if math.isnan(value):  # nothing is above it, so the gate would hold for everything
+                raise Invalid(f"not a limit {name}={value}", hint="give a number")
+
+
+_NONE: Mapping[str, int] = MappingProxyType({})
+
+CLOCKS_S = 60.0
+"""How far the clocks of two machines may be apart before a comparison counts as one from the future."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +106,17 @@ def overrule(gates: Sequence[Gate], forced: Collection[str]) -> list[Gate]:
     return [replace(gate, overruled=gate.name in forced and not gate.passed) for gate in gates]
 
 
-def lag_gate(lag: Lag, limits: GateLimits) -> Gate:
-    """The journal is short and young enough to be drained while writes are frozen."""
-    saw = {"entries": lag.entries, "open": lag.open, "oldest_s": lag.oldest_s, "oldest_open_s": lag.oldest_open_s}
+def lag_gate(lag: Lag, limits: GateLimits, *, abandoned_s: float, frozen: bool = False) -> Gate:
+    """The journal is short and young enough to be drained while writes are frozen.
+
+    ``frozen``: they are already, by a tool that may be dead. Nobody reconciles then, so the journal grows old until the freeze is ended,
+    which is the first thing that the change does: its age must not be in the way. ``abandoned_s``: of the migration's timing."""
+    saw = asdict(lag)
+    if lag.unreadable:
+        reason = f"{lag.unreadable} objects of the journal can't be read, and nobody knows which ids they name"
+        return Gate(
+            "lag", False, saw, reason, "`chromalith migrate reconcile` names them; a newer release may read them"
+        )
     todo = "run `chromalith migrate reconcile --follow` beside the application, and try again when it has caught up"
     if lag.entries > limits.lag_entries_max:
         return Gate(
@@ -102,8 +124,9 @@ def lag_gate(lag: Lag, limits: GateLimits) -> Gate:
         )
     if lag.oldest_open_s > limits.open_age_max_s:
         reason = f"a write has been under way for {lag.oldest_open_s:.0f} s; {limits.open_age_max_s:.0f} s are allowed"
-        return Gate("lag", False, saw, reason, "wait: if its process died, it is taken for ended after a while")
-    if lag.oldest_s > limits.lag_age_max_s:
+        left_s = math.ceil(max(0.0, abandoned_s - lag.oldest_open_s))
+        return Gate("lag", False, saw, reason, f"wait: if its process died, it is taken for ended {left_s} s from now")
+    if lag.oldest_s > limits.lag_age_max_s and not frozen:
         reason = (
             f"the oldest entry of the journal is {lag.oldest_s:.0f} s old; {limits.lag_age_max_s:.0f} s are allowed"
         )
@@ -116,10 +139,14 @@ def verify_gate(state: State, now_us: int, limits: GateLimits, since: Change | N
     found, todo = state.verify, "run `chromalith migrate verify`"
     if not found:
         return Gate("verify", False, {}, "the sides were never compared", todo)
-    age_s = max(0.0, (now_us - int(found.get("at_us", 0))) / 1e6)
+    age_s = (now_us - int(found.get("at_us", 0))) / 1e6
+    if -CLOCKS_S <= age_s < 0:
+        age_s = 0.0
     saw = {"age_s": age_s, **{name: found.get(name) for name in ("clean", "missing", "extra", "different", "epoch")}}
     if not found.get("clean"):
         counts = ", ".join(f"{found.get(name, 0)} {name}" for name in ("missing", "extra", "different"))
+        if not any(found.get(name) for name in ("missing", "extra", "different")):
+            counts = "the collections themselves, or the order of their records"
         return Gate(
             "verify",
             False,
@@ -129,6 +156,13 @@ def verify_gate(state: State, now_us: int, limits: GateLimits, since: Change | N
         )
     if since is not None and int(found.get("epoch", 0)) < since.epoch:
         return Gate("verify", False, saw, f"the last comparison is from before {since.after}", todo)
+    if age_s < 0:
+        reason = (
+            f"by this machine's clock, the last comparison will be made in {-age_s / 60:.0f} min: nobody knows its age"
+        )
+        return Gate(
+            "verify", False, saw, reason, "set the clocks of both machines, and run `chromalith migrate verify`"
+        )
     if age_s > limits.verify_age_max_s:
         reason = f"the last comparison is {age_s / 60:.0f} min old; {limits.verify_age_max_s / 60:.0f} min are allowed"
         return Gate("verify", False, saw, reason, todo)
@@ -146,7 +180,8 @@ def clients_gate(clients: Sequence[ClientSeen], epoch: int) -> Gate:
             False,
             saw,
             f"{len(behind)} of {len(clients)} live clients have not been seen on the state of epoch {epoch}: {names}",
-            "wait some seconds; if it lasts, these processes can't read the migration's state",
+            f"wait some seconds, or {_silence_s(behind)} s if they are processes that died or do nothing now; those that go on"
+            " can't read the migration's state",
         )
     return Gate("clients", True, saw, f"all of {len(clients)} live clients follow the present state")
 
@@ -205,11 +240,12 @@ def backfill_gate(state: State) -> Gate:
     return Gate("backfill", True, saw, "the copy is finished")
 
 
-def records_gate(records: dict[str, int], same: Sequence[str] = ()) -> Gate:
+def records_gate(records: Mapping[str, int], same: Sequence[str] = (), strangers: Mapping[str, int] = _NONE) -> Gate:
     """The target's collections of the same names are empty, so that a copy destroys nothing. ``records``: their counts.
 
     ``same``: those that have one id on both sides. A URL does not show it (``localhost`` and ``127.0.0.1``); without this a migration
-    from a place to itself would prove itself equal, and its source be removed."""
+    from a place to itself would prove itself equal, and its source be removed. ``strangers``: the counts of those that the target has
+    alone: a comparison of everything could never be clean, and whoever wants it to be would have to delete them."""
     if same:
         return Gate(
             "records",
@@ -220,15 +256,54 @@ def records_gate(records: dict[str, int], same: Sequence[str] = ()) -> Gate:
         )
     full = {name: count for name, count in records.items() if count}
     if full:
-        names = ", ".join(f"{name} ({count})" for name, count in sorted(full.items())[:5])
         return Gate(
             "records",
             False,
             {"records": full},
-            f"the target has collections with records already: {names}; what the source does not have would be removed",
+            f"the target has collections with records already: {_counted(full)}; what the source does not have would be removed",
             "choose another target or database, or delete those collections",
         )
+    if strangers:
+        return Gate(
+            "records",
+            False,
+            {"records": dict(strangers)},
+            f"the target has collections that the source does not have: {_counted(strangers)}; the sides could never be equal",
+            "choose another target or database, or say with --collection which ones are moved",
+        )
     return Gate("records", True, {"records": {}}, "the target's collections are empty or not there")
+
+
+def _counted(records: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in sorted(records.items())[:5])
+
+
+def alone_gate(state: State, others: Sequence[State]) -> Gate:
+    """No other migration has a collection of these on one of these sides while both of its sides are live: its clients and journal know
+    nothing of this one's, so each would take the other's writes for differences, and after a switch write another side first."""
+    mine = {(side.url, side.tenant, side.database) for side in (state.source, state.target)}
+    found = [
+        other
+        for other in others
+        if other.is_dual
+        and any((side.url, side.tenant, side.database) in mine for side in (other.source, other.target))
+        and (
+            None in (state.collections, other.collections)
+            or set(state.collections or ()) & set(other.collections or ())
+        )
+    ]
+    saw = {"others": [other.name for other in found]}
+    if found:
+        names = ", ".join(f"{other.name!r} ({other.phase})" for other in found[:5])
+        reason = f"another migration in this store moves the same collections: {names}"
+        return Gate(
+            "alone",
+            False,
+            saw,
+            reason,
+            "go on with that one (--name), or end it first: `rollback`, `cancel` or `complete`",
+        )
+    return Gate("alone", True, saw, "no other migration in this store moves the same collections")
 
 
 def gone_gate(clients: Sequence[ClientSeen]) -> Gate:
@@ -237,5 +312,14 @@ def gone_gate(clients: Sequence[ClientSeen]) -> Gate:
     if clients:
         names = ", ".join(client.app or client.id for client in clients[:5])
         reason = f"{len(clients)} clients still follow it: {names}; without it they would use the source"
-        return Gate("clients", False, saw, reason, "take the migrating client out of the application first")
+        todo = (
+            "take the migrating client out of the application first; a process that died without a word counts for"
+            f" {_silence_s(clients)} s more"
+        )
+        return Gate("clients", False, saw, reason, todo)
     return Gate("clients", True, saw, "no client follows it any more")
+
+
+def _silence_s(clients: Sequence[ClientSeen]) -> int:
+    """After how long none of them counts as live any more, unless it says something."""
+    return math.ceil(max(0.0, *(LIVE_S - client.seen_s for client in clients)))

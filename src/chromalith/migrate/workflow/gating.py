@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from chromalith.migrate.phases import Phase, Verb
@@ -34,6 +36,10 @@ class Evidence:
         return self._parts.clients()
 
     @cached_property
+    def others(self) -> Sequence[State]:
+        return self._parts.others()
+
+    @cached_property
     def shadow(self) -> ShadowSeen:
         return self._parts.shadow()
 
@@ -41,20 +47,26 @@ class Evidence:
 def gates_of(wanted: Wish, seen: Evidence, limits: GateLimits) -> list[Gate]:
     """The gates of a change, in the order in which they are told.
 
-    More dependence on the target wants proof; a change of authority wants a short journal; letting go of the source wants a comparison
-    from after the switch. Everything else has none."""
+    More dependence on the target wants proof, and a short journal: what stands there, readers of the target may miss. So does a change of
+    authority, which drains it. Letting go of the source wants a comparison from after the switch, and `dual` that no
+    other migration moves the same collections. Everything else has none."""
     state, verb = wanted.state, wanted.verb
     if wanted.already:
         return []
     if verb is Verb.VERIFY:
         return [gates.backfill_gate(state)]
+    if verb is Verb.DUAL:
+        return [gates.alone_gate(state, seen.others)]
     checked: list[Gate] = []
     if wanted.raises or verb is Verb.COMPLETE:
         since = (Phase.CUTOVER,) if verb is Verb.COMPLETE else (Phase.DUAL, Phase.BACKFILL)
         checked.append(gates.verify_gate(state, seen.now_us, limits, _entered(state, since)))
         checked.append(gates.clients_gate(seen.clients, routing_epoch(state)))
-    if wanted.moves_authority:
-        checked.append(gates.lag_gate(seen.lag, limits))
+    if wanted.moves_authority or wanted.raises:
+        frozen = state.freeze is not None and wanted.moves_authority
+        if not wanted.moves_authority:  # nobody waits for a call that is under way
+            limits = replace(limits, open_age_max_s=math.inf)
+        checked.append(gates.lag_gate(seen.lag, limits, abandoned_s=state.timing.abandoned_s, frozen=frozen))
     if wanted.raises:
         is_switch = verb is Verb.SWITCH
         reads_min = limits.shadow_reads_min if is_switch else 0

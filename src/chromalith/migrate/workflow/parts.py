@@ -15,8 +15,8 @@ from chromalith.migrate.port import Role, Sides
 from chromalith.migrate.reconcile import Reconciler
 from chromalith.migrate.records import differences
 from chromalith.migrate.shadow_stats import ShadowStats, summed
-from chromalith.migrate.state import Timing
-from chromalith.migrate.states import States
+from chromalith.migrate.state import State, Timing
+from chromalith.migrate.states import States, others
 from chromalith.migrate.workflow.ports import ClientSeen, Drained, GoOn, Lag, ShadowSeen, Touched
 
 PIECE = 2_000
@@ -58,7 +58,8 @@ class StoreParts:
 
     def drain(self, until: Callable[[], bool], freeze_id: str) -> Drained:
         done = self._reconciler().drain(until, freeze_id=freeze_id)
-        return Drained(done.empty, done.touched, done.left + len(done.unreadable), done.reasons)
+        unreadable = tuple(f"it can't be read key={key}" for key in done.unreadable)
+        return Drained(done.empty, done.touched, done.left + len(unreadable), unreadable + done.reasons)
 
     def differing(self, touched: Touched, go_on: GoOn) -> list[str]:
         found: list[str] = []
@@ -75,6 +76,9 @@ class StoreParts:
             ClientSeen(each.id, each.app, each.epoch, each.seen_s, each.second_failures, each.read_fallbacks)
             for each in presence.live(self._place)
         ]
+
+    def others(self) -> Sequence[State]:
+        return others(self._place)
 
     def shadow(self) -> ShadowSeen:
         state = self._states.find()
@@ -100,6 +104,7 @@ def lag_of(listing: Listing) -> Lag:
         open=listing.open,
         oldest_s=listing.oldest_s,
         oldest_open_s=max(0, listing.date_us - min(under_way, default=listing.date_us)) / 1_000_000,
+        unreadable=len(listing.unreadable),
     )
 
 

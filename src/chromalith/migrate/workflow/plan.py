@@ -2,14 +2,14 @@
 
 Pure. A plan is made of the state it was decided on; whoever carries it out finds out by compare-and-set whether that state still stands.
 
-Which steps there are follows from one question: *does the authority of any id change?* If so, writes are frozen, what is under way ends,
-the journal is drained, and the flip is conditional on the freeze. If not, the state is just published.
+Which steps there are follows from one question: *does the authority of any id, or of the catalog, change?* If so, writes are frozen, what
+is under way ends, the journal is drained, and the flip is conditional on the freeze. If not, the state is just published.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -108,7 +108,7 @@ class Wish:
     """What a person wants the state to be: the way of a verb, before gates and steps are known.
 
     Attributes:
-        moves_authority: whether some id's authority changes.
+        moves_authority: whether the authority of some id changes, or that of the catalog.
         raises: whether more of the traffic comes to depend on the target; gates guard this direction only.
     """
 
@@ -120,15 +120,15 @@ class Wish:
 
     @property
     def moves_authority(self) -> bool:
-        return self._writes(self.state.phase, self.state.percent) != self._writes(self.phase, self.percent)
+        # Both: at `ramp --writes 100` the target has every id, and the source still has the catalog, until the switch.
+        return self._writes(self.state) != self._writes(self._then) or self.state.main is not self._then.main
 
     @property
     def raises(self) -> bool:
-        before, now = self.state.percent, self.percent
         return (
             self.phase is Phase.CUTOVER
-            or self._writes(self.phase, now) > self._writes(self.state.phase, before)
-            or (self.phase is Phase.RAMP and now.reads > before.reads)
+            or self._writes(self._then) > self._writes(self.state)
+            or (self.phase is Phase.RAMP and self.percent.reads > self.state.percent.reads)
         )
 
     @property
@@ -136,10 +136,14 @@ class Wish:
         """Whether the state is so."""
         return self.phase is self.state.phase and self.percent == self.state.percent
 
-    def _writes(self, phase: Phase, percent: Percent) -> float:
-        if phase in (Phase.CUTOVER, Phase.COMPLETE):
-            return 100.0
-        return percent.writes if phase is Phase.RAMP else 0.0
+    @property
+    def _then(self) -> State:
+        """The state as far as it routes."""
+        return replace(self.state, phase=self.phase, percent=self.percent)
+
+    @staticmethod
+    def _writes(state: State) -> float:
+        return Route(state).writes_percent
 
 
 _ALREADY = {Verb.SWITCH: Phase.CUTOVER, Verb.COMPLETE: Phase.COMPLETE, Verb.CANCEL: Phase.CANCELLED}
@@ -192,7 +196,8 @@ def routing_epoch(state: State) -> int:
     for change in reversed(state.history):
         if change.before != change.after:
             return change.epoch
-    return 1
+    # Its line is not kept any more, so it was before all lines that are.
+    return state.history[0].epoch - 1 if state.history_dropped and state.history else 1
 
 
 def _with(plan: Plan, steps: Sequence[Step]) -> Plan:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from chromalith.migrate.state import State
+
 Touched = Mapping[str, frozenset[str]]
 """Ids by the name of their collection."""
 
@@ -24,12 +26,14 @@ class Lag:
         entries: that nobody has reconciled yet, ``open`` ones included.
         open: calls that are under way, or whose process died less than ``abandoned_s`` ago.
         oldest_s, oldest_open_s: the age of the oldest of each by the store's dates, seconds; 0 if there is none.
+        unreadable: objects that this release can't read; each counts as an entry.
     """
 
     entries: int = 0
     open: int = 0
     oldest_s: float = 0.0
     oldest_open_s: float = 0.0
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,10 @@ class Parts(Protocol):
 
     def clients(self) -> Sequence[ClientSeen]:
         """Those that live."""
+        ...
+
+    def others(self) -> Sequence[State]:
+        """The other migrations in the same store."""
         ...
 
     def shadow(self) -> ShadowSeen:

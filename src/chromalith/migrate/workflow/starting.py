@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 
 from chromalith.errors import Conflict, Invalid
 from chromalith.migrate.phases import Phase, legal_verbs
@@ -19,7 +20,12 @@ STATE_AGE_MIN_S = 1.0
 
 
 def plan_start(
-    wanted: State, there: State | None, found: Sequence[Found], force: Collection[str], begin: Change
+    wanted: State,
+    there: State | None,
+    found: Sequence[Found],
+    strangers: Mapping[str, int],
+    force: Collection[str],
+    begin: Change,
 ) -> Plan:
     """The plan.
 
@@ -27,6 +33,7 @@ def plan_start(
         wanted: the state to begin with.
         there: what stands under this name already, fit to be started again (:func:`may_start_again`).
         found: of each collection.
+        strangers: records of the collections that only the target has.
         force: gates that are overruled.
         begin: the first line of the history, its note left open.
     """
@@ -34,13 +41,16 @@ def plan_start(
     if there is not None:
         return Plan("start", there, Phase.DIRECT, Percent(), {}, (), _steps(False, missing))
     records = {each.name: each.target_records or 0 for each in found}
-    checked = overrule([gates.records_gate(records, [each.name for each in found if each.same_id])], force)
+    checked = overrule([gates.records_gate(records, [each.name for each in found if each.same_id], strangers)], force)
     state = replace(wanted, history=(replace(begin, epoch=wanted.epoch, note=_note(wanted, checked)),))
     return Plan("start", state, Phase.DIRECT, Percent(), {}, tuple(checked), _steps(True, missing))
 
 
 def check_timing(timing: Timing) -> None:
     """Raises ``Invalid`` for times that can't work together."""
+    for name, value in asdict(timing).items():
+        if not math.isfinite(value):
+            raise Invalid(f"not a time {name}={value}", hint="give a number of seconds")
     if not timing.state_age_max_s >= STATE_AGE_MIN_S:
         raise Invalid(
             f"too short a time state_age_max_s={timing.state_age_max_s:g}",
@@ -69,7 +79,7 @@ def may_start_again(there: State, wanted: State) -> None:
         raise Conflict(
             f"there is a migration of this name between other sides name={there.name!r}"
             f" source={there.source.url} target={there.target.url}",
-            hint="choose another --name",
+            hint="choose another --name, or take that one back: `chromalith migrate cancel`, then `chromalith migrate forget --yes`",
         )
     if there.phase is not Phase.DIRECT:
         legal = ", ".join(legal_verbs(there.phase))

@@ -21,12 +21,12 @@ from collections.abc import Callable
 from chromalith.clock import Clock
 from chromalith.errors import Bug, ChromalithError, Conflict, Corrupt, Unavailable, Unknown
 from chromalith.migrate.phases import DUAL_PHASES, Verb
-from chromalith.migrate.port import Role, Sides
+from chromalith.migrate.port import Role, SideKind, Sides
 from chromalith.migrate.state import Freeze, State
 from chromalith.migrate.states import States, change_of, whoami
 from chromalith.migrate.workflow.catalog import mirror
 from chromalith.migrate.workflow.forget import remove
-from chromalith.migrate.workflow.plan import SETTLED, Plan, Step, StepName, described, is_settled
+from chromalith.migrate.workflow.plan import SETTLED, Plan, Step, StepName, described, is_settled, routing_epoch
 from chromalith.migrate.workflow.ports import Parts, Touched
 
 POLL_S = 0.25
@@ -61,6 +61,7 @@ class Walk:
         self._who = who or whoami()
         self._tell = tell
         self._freeze_id: str | None = None
+        self._waited_for = 0
         self._began_s = 0.0
         self._limit_s = 0.0
         self._touched: Touched = {}
@@ -78,7 +79,7 @@ class Walk:
             StepName.COLLECTIONS: self._collections,
             StepName.RECONCILE: lambda _: self._reconcile(),
             StepName.FREEZE: self._freeze,
-            StepName.PROPAGATE: lambda plan: self._clock.sleep(plan.state.timing.propagation_s),
+            StepName.PROPAGATE: self._propagate,
             StepName.FINISH_CALLS: lambda _: self._finish_calls(),
             StepName.DRAIN: lambda _: self._drain(),
             StepName.CHECK: lambda _: self._check(),
@@ -92,7 +93,7 @@ class Walk:
             for step in plan.steps:
                 self._tell(step)
                 state = act[step.name](plan) or state
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
             if self._freeze_id is None:
                 raise
             return self._end_freeze(plan, error)
@@ -101,6 +102,12 @@ class Walk:
     # Without a freeze
 
     def _publish(self, plan: Plan) -> State:
+        both = any(step.name is StepName.COLLECTIONS for step in plan.steps)
+        if (
+            both and plan.state.source.kind is not SideKind.DIRECTORY
+        ):  # of which a copy, made now, would be old after the wait
+            self._reach_sides()  # once both sides are written, one that is down makes callers wait
+
         def decide(now: State) -> State | None:
             wanted = {"phase": plan.phase, "percent": plan.percent, **plan.fields}
             if all(getattr(now, name) == value for name, value in wanted.items()):
@@ -112,10 +119,15 @@ class Walk:
 
         return self._states.change(decide)
 
+    def _propagate(self, plan: Plan) -> None:
+        if self._freeze_id is None:
+            self._waited_for = routing_epoch(self._states.get())
+        self._clock.sleep(plan.state.timing.propagation_s)
+
     def _settled(self, plan: Plan) -> State:
         def decide(now: State) -> State | None:
-            if now.phase not in DUAL_PHASES:
-                raise _changed(plan, now)
+            if now.phase not in DUAL_PHASES or routing_epoch(now) != self._waited_for:
+                raise _changed(plan, now)  # also if it is `dual` again: nobody has waited for that one
             if is_settled(now):
                 return None
             here = described(now.phase, now.percent)
@@ -127,10 +139,14 @@ class Walk:
         self.created += mirror(self._sides(), plan.state.collections)
 
     def _reconcile(self) -> None:
+        self._reach_sides()
+        self._parts.reconcile()
+
+    def _reach_sides(self) -> None:
+        """A side that is down is found out before anybody has to wait for it."""
         sides = self._sides()
         for role in Role:
-            sides[role].names()  # a side that is down is found out before anybody has to wait
-        self._parts.reconcile()
+            sides[role].names()
 
     def _await_freeze(self, plan: Plan) -> State:
         """Its end, or its limit on our own clock: whoever published it can't flip after that either way, or has flipped before."""
@@ -206,6 +222,7 @@ class Walk:
                 return None
             if now.freeze is None or now.freeze.id != self._freeze_id:
                 raise Conflict("the freeze was taken back by somebody who waited for it")
+            _same_evidence(plan, now)
             self._go_on()
             records = sum(len(ids) for ids in self._touched.values())
             note = f"{self._flip_note}; {records} touched records compared"
@@ -232,7 +249,7 @@ class Walk:
         state = self._unfreeze_surely(freeze_id, plan.verb, why)
         if self._flipped(state):
             return state
-        if isinstance(error, KeyboardInterrupt):
+        if not isinstance(error, Exception):
             raise error
         raise Cancelled(
             f"`{plan.verb}` was cancelled, and writes go on as before: {why}",
@@ -264,14 +281,30 @@ class Walk:
 
 
 def _same_ground(plan: Plan, now: State) -> None:
-    """The plan still fits what is there. Raises ``Conflict``."""
+    """The plan still fits what is there. Raises ``Conflict``.
+
+    The epoch, too: by the way of `rollback` and `dual` the phase can be the same again, and nothing that was looked at is true any more."""
     ground = (plan.state.phase, plan.state.percent)
-    if (now.phase, now.percent) != ground:
+    if (now.phase, now.percent) != ground or routing_epoch(now) != routing_epoch(plan.state):
         raise _changed(plan, now)
+    _same_evidence(plan, now)
     if now.freeze is not None and (plan.phase, plan.percent) != ground:
         raise Conflict(
             f"writes are frozen by another verb={now.freeze.verb} by={now.freeze.by}",
             hint="wait for it to end, look with `chromalith migrate status`, then decide again",
+        )
+
+
+def _same_evidence(plan: Plan, now: State) -> None:
+    """What the gates went by has not been overtaken: a reconciliation before the freeze may take long. Raises ``Conflict``."""
+    passed = {gate.name for gate in plan.gates if gate.passed}
+    if "verify" in passed and not now.verify.get("clean"):
+        raise Conflict(
+            "a comparison that ended meanwhile found differences", hint="run `chromalith migrate verify --repair`"
+        )
+    if "backfill" in passed and not now.backfill.get("finished"):
+        raise Conflict(
+            "a copy was begun again meanwhile", hint="run `chromalith migrate backfill` to its end, then try again"
         )
 
 

@@ -124,8 +124,10 @@ class Workflow:
         if there is not None:
             may_start_again(there, state)
         found = tuple(catalog.examine(self.sides(), chosen))
+        strangers = catalog.strangers(self.sides(), chosen)
         begin = change_of(self.place.clock, "start", "", str(Phase.DIRECT), who=self._who)
-        return replace(self._carry_out(plan_start(state, there, found, force, begin), dry_run), found=found)
+        plan = plan_start(state, there, found, strangers, force, begin)
+        return replace(self._carry_out(plan, dry_run), found=found)
 
     def dual(self, *, force: Collection[str] = (), dry_run: bool = False) -> Outcome:
         """Writes go to both sides from now on. Returns when every client acts on it (``propagation_s`` later)."""
