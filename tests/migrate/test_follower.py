@@ -265,7 +265,7 @@ def test_callers_who_wait_share_one_reading_and_one_failure() -> None:
 
 
 def test_processes_that_live_shorter_than_a_freeze_do_not_begin_to_count_anew() -> None:
-    """A tool was killed with writes frozen, and each worker of the application may take two seconds: the first one that comes after the limit
+    """A tool was killed with writes frozen, and each worker of the application has two seconds: the first that comes after the limit
     takes the freeze back, by the store's dates; those before it leave it alone."""
     rig = Rig(background=False, timing=Timing(freeze_limit_s=3))
     rig.change(freeze=replace(FREEZE, at_us=rig.clock.now_us()))
