@@ -21,7 +21,7 @@ class Clock(Protocol):
         ...
 
     def monotonic_s(self) -> float:
-        """Seconds on a clock of this process that never goes back."""
+        """Seconds on a clock of this process that never goes back, and goes on while the machine sleeps where it can."""
         ...
 
     def sleep(self, seconds: float) -> None:
@@ -41,6 +41,10 @@ class Clock(Protocol):
         ...
 
 
+_STEADY = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+"""Goes on while the machine sleeps, where there is such a clock: what waited through that has waited."""
+
+
 class SystemClock:
     """The machine's clock, and the operating system's randomness."""
 
@@ -48,7 +52,7 @@ class SystemClock:
         return time.time_ns() // 1000
 
     def monotonic_s(self) -> float:
-        return time.monotonic()
+        return time.monotonic() if _STEADY is None else time.clock_gettime(_STEADY)
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

@@ -36,6 +36,7 @@ class Rig:
         clock: Clock | None = None,
         writes: float = 0,
         limit: float = 1.0,
+        look_s: float = 1.0,
         **timing: float,
     ) -> None:
         self.clock = clock or ManualClock()
@@ -64,6 +65,7 @@ class Rig:
             may_land=lambda role, error: isinstance(error, Unknown),
             lowered_to=lambda: self.limit,
             tally=self.tally,
+            look_s=look_s,
         )
         self.rows: dict[Role, dict[str, str]] = {S: {}, T: {}}
         self.order: list[Any] = []

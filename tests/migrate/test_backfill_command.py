@@ -14,7 +14,7 @@ from tests.migrate.backfill_world import differing, fill, until
 from tests.servers import ChromaServer
 from tests.unit.lambdas.invocations import Context, forget_what_is_warm
 
-from chromalith import Reader
+from chromalith import Reader, Writer
 from chromalith.cli.app import run
 from chromalith.lambdas.compactor import handler
 from chromalith.migrate.opening import open_side
@@ -70,6 +70,26 @@ def test_a_directory_is_copied_by_the_commands_alone(source: str, capsys: pytest
     assert command(capsys, "status")["phase"] == "backfill"
     for side in (here, there):
         side.close()
+
+
+def test_a_dry_run_of_what_would_be_refused_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A collection that got another dimension at the target is named, and the exit code is that of a refusal."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHROMALITH_STORE", "./store")
+    monkeypatch.setenv("CHROMALITH_CACHE_DIR", "./cache")
+    with Writer("./source") as writer:
+        writer.create("words")
+    command(capsys, "start", "--source", "chromalith:./source", "--target", "./store", *FAST)
+    for side, embedding in (("./source", [1.0, 2.0]), ("./store", [1.0, 2.0, 3.0])):
+        with Writer(side) as writer:
+            writer.upsert("words", ids=["a"], embeddings=[embedding])
+    command(capsys, "dual")
+    planned = command(capsys, "backfill", "--dry-run", code=3)
+    assert planned["result"] == "refused"
+    assert "dimension" in planned["collections"][0]["problem"]
+    command(capsys, "backfill", code=2)
 
 
 def test_pause_and_resume_are_said_from_another_process(

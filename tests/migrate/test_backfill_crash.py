@@ -127,14 +127,17 @@ def test_a_call_that_fails_or_whose_answer_is_lost_changes_nothing_in_the_end(fa
 def test_a_record_deleted_on_both_sides_between_reading_and_adding_does_not_come_back() -> None:
     """The client's delete finds nothing at the target; the chunk, which has read the record, adds it; the second look finds it gone."""
     scene = Scene()
+    deleted: list[str] = []
 
     def delete(call: Call) -> None:
-        if call.verb == "add":
+        if call.verb == "add" and not deleted:  # once: at the next chunk's, it would remove what came back
+            deleted.append("id-02")
             for side in (scene.source, scene.target):
                 side.collections["words"].rows.pop("id-02", None)
 
     on_call(scene, delete)
     scene.backfill()
+    assert deleted
     assert "id-02" not in scene.target.collections["words"].rows
     scene.check()
 

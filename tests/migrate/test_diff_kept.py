@@ -11,9 +11,10 @@ from tests.migrate.test_diff import filled, verified, verifier
 from tests.migrate.worlds import NAME, Two
 
 from chromalith.errors import ChromalithError
+from chromalith.migrate.diff import LOOKS
 from chromalith.migrate.diff_parts import sums_of
 from chromalith.migrate.port import Role
-from chromalith.testing.faulty import Fault
+from chromalith.testing.faulty import Call, Fault
 from chromalith.transfer.port import Definition
 
 
@@ -104,3 +105,27 @@ def test_a_comparison_that_began_earlier_does_not_replace_a_later_one() -> None:
     assert slow.run().clean
     assert ran
     assert two.states().get().verify["clean"] is False
+
+
+def test_what_was_compared_before_the_migration_went_on_is_compared_again() -> None:
+    """A gate takes a comparison for what the state was when it began; parts of an earlier one would carry a later date."""
+    two = interrupted()
+    two.set(paused=True)
+    assert verified(two).resumed == 0
+
+
+def test_what_is_reconciled_while_it_is_looked_at_is_no_difference() -> None:
+    """The journal is read before the records: a note that is gone afterwards would have explained what was seen."""
+    two = filled()
+    two.write("upsert", ["r1"], 9.0, second=False)
+    two.age()
+    listings = 0
+
+    def reconcile(call: Call) -> None:
+        nonlocal listings
+        listings += call.verb == "list" and "/touched/" in call.key
+        if listings == LOOKS:
+            assert two.drained()
+
+    assert verified(two, two.faulty(reconcile)).clean
+    assert listings >= LOOKS

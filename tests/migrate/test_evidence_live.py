@@ -81,6 +81,7 @@ def test_the_whole_way(shell: Shell, clients: list[Any], urls: tuple[str, str], 
         client.close()
     verb("reconcile")
     verb("verify")
+    verb("ramp", "--reads", "50", "--force", "clients", "--force", "latency")
     verb("switch", "--force", "clients", "--force", "latency")
     again = [chromalith.MigratingClient(*urls, state=str(tmp_path / "target"), app=f"shop-{n}") for n in range(2)]
     use(again, "after", 3)

@@ -311,3 +311,25 @@ def wait_until(condition: object) -> None:
             return
         threading.Event().wait(0.002)
     raise AssertionError("it never came to be")
+
+
+def test_stopping_waits_no_longer_than_it_says() -> None:
+    """A store that hangs keeps nobody from ending; what was not written is found abandoned."""
+    go, hangs = threading.Event(), threading.Event()
+
+    def faults(call: Call) -> None:
+        if call.verb == "put" and "/closed/" in call.key:
+            hangs.set()
+            go.wait(30)
+
+    world = World(faults)
+    entry = world.journal.open("words", ["a"], authority=Role.SOURCE, op="add")
+    world.journal.close(entry, "ok")
+    assert hangs.wait(10)
+    stopping = threading.Thread(target=world.journal.stop, args=(0.05,))
+    stopping.start()
+    stopping.join(10)
+    ended = not stopping.is_alive()
+    go.set()
+    stopping.join(10)
+    assert ended

@@ -20,6 +20,7 @@ from typing import Any
 import chromadb
 import pytest
 from chromadb.config import Settings
+from chromadb.errors import ChromaError
 from tests.migrate.live.judge import held, unequal
 
 import chromalith
@@ -175,7 +176,8 @@ for number in range(100_000):
 
 @pytest.mark.parametrize("calls", [2, 9, 23])
 def test_a_directory_of_a_chroma_that_was_killed_in_mid_write_is_migrated(calls: int, tmp_path: Path, run: Run) -> None:
-    """What was acknowledged before the kill is there, and the target holds what stock Chroma makes of the rest."""
+    """What was acknowledged before the kill is there, and the target holds what stock Chroma makes of the rest. Killed between two of its
+    files it can't read them itself, now and then: then the copy is refused, too."""
     source, target = tmp_path / "source", tmp_path / "target"
     process = subprocess.Popen([sys.executable, "-c", WRITER, str(source)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -187,7 +189,11 @@ def test_a_directory_of_a_chroma_that_was_killed_in_mid_write_is_migrated(calls:
     process.stdout.close()
     copied = tmp_path / "copied"
     shutil.copytree(source, copied)
-    truth = judged(copied, tmp_path)
+    try:
+        truth = judged(copied, tmp_path)
+    except ChromaError:
+        assert_refused(migrate(run, copied, target), target)
+        return
     assert {f"w-{calls - 1}-{part}" for part in range(5, 15)} <= set(
         truth["words"]
     )  # the next call may delete the others

@@ -57,6 +57,20 @@ def test_who_is_live_is_told_by_the_stores_dates() -> None:
     assert {each.id: each.seen_s > LIVE_S for each in read_all(place)} == {"old": True, "ended": False, "now": False}
 
 
+def test_the_dead_of_a_long_migration_cost_no_request() -> None:
+    """A thousand workers that lived for a minute each: whoever asks which clients live reads those that may."""
+    clock = ManualClock()
+    store = FaultyStore(MemoryStore(clock), lambda call: None, clock)
+    place = Place(store, clock=clock)
+    for number in range(1_000):
+        announcer(place, f"old{number}").touch(1)
+    clock.advance(LIVE_S + 1)
+    announcer(place, "now").touch(1)
+    before = len(store.calls)
+    assert [each.id for each in live(place)] == ["now"]
+    assert [call.verb for call in store.calls[before:]].count("get") == 1
+
+
 def test_a_store_that_fails_is_no_concern_of_the_client() -> None:
     """Nothing is raised; reading them raises."""
     clock = ManualClock()

@@ -336,6 +336,24 @@ def test_what_a_late_drop_took_away_is_copied_again() -> None:
     assert two.equal
 
 
+def test_a_name_that_was_made_again_with_another_distance_is_made_again_at_the_second() -> None:
+    """Its drop had failed: else it would measure the old distance for ever, with all records equal. Without a delete nothing is dropped."""
+    two = Two(phase=Phase.VERIFY)
+    two.write("add", "ab", 1)
+    assert two.drained()
+    two.source.drop(NAME)
+    two.source.create(NAME, Definition.of_space("ip"))
+    two.source.collections[NAME]._write("add", "b", (1.0,), None, None, None)
+    note(two, NAME, CREATE)
+    assert not two.drained()
+    assert two.rows(Role.TARGET).keys() == {"a", "b"}
+    note(two, NAME, DELETE_COLLECTION)
+    assert two.drained()
+    assert two.target.collections[NAME].definition.space == "ip"
+    assert two.equal
+    assert two.rows(Role.TARGET).keys() == {"b"}
+
+
 def test_a_collections_own_metadata_follows() -> None:
     """Modified at the authority: the second's is set, and what Chroma derives by itself is not compared."""
     two = Two()

@@ -194,7 +194,7 @@ def test_following_takes_a_new_copy_of_a_directory_that_was_written(
     """The application writes its directory while the follower has a copy of it: the target gets what the directory holds then."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CHROMALITH_CACHE_DIR", "./cache")
-    words = chromadb.PersistentClient("./source").create_collection("words")
+    words = chromadb.PersistentClient(str(tmp_path / "source")).create_collection("words")
     words.add(ids=["a"], embeddings=[[1.0, 0.0]], documents=["old"])
     assert run(["migrate", "start", "--source", "./source", "--target", "chromalith:./target"]) == 0
     place = Place(open_store("./target"))
@@ -213,3 +213,22 @@ def test_following_takes_a_new_copy_of_a_directory_that_was_written(
     with Reader("./target") as reader:
         assert reader.get("words").documents == ["new"]
     assert not list(Journal(place).entries().touched)
+
+
+def test_an_interrupt_ends_the_follower_though_its_copy_is_old(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the sides have to say when they are closed does not take the interrupt's place."""
+    monkeypatch.chdir(tmp_path)
+    words = chromadb.PersistentClient(str(tmp_path / "source")).create_collection("words")
+    words.add(ids=["a"], embeddings=[[1.0, 0.0]])
+    assert run(["migrate", "start", "--source", "./source", "--target", "chromalith:./target"]) == 0
+
+    def interrupt() -> None:
+        words.add(ids=["b"], embeddings=[[1.0, 0.0]])
+        raise KeyboardInterrupt
+
+    went_on: list[int] = []
+    each_wait(monkeypatch, iter([interrupt, lambda: went_on.append(1)]))
+    assert run(["migrate", "reconcile", "--store", "./target", "--follow"]) == 130
+    assert went_on == []

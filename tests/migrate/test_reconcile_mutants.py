@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,15 +21,15 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 def settles_doubts(patch: pytest.MonkeyPatch) -> None:
     """A write that may land later leaves no entry."""
-    patch.setattr(mend.Mender, "_end", lambda self, entry, writes, error: self._journal.settle(entry))
+    patch.setattr(mend.Mender, "_end", staticmethod(lambda kept, writes, error: kept.settle()))
 
 
 def no_entry(patch: pytest.MonkeyPatch) -> None:
     """A repair makes no entry."""
 
     def mended(self: Any, pair: Any, ids: Any, freeze_id: Any) -> mend.Mended:
-        writes = mend._Writes()
-        applied, busy = self._rounds(pair, ids, mend.Route(self._states.get()), 1e12, writes)
+        writes, young = mend._Writes(), SimpleNamespace(is_old=lambda: False)
+        applied, busy = self._rounds(pair, ids, mend.Route(self._states.get()), young, writes)
         return mend.Mended(len(ids), applied, busy)
 
     patch.setattr(mend.Mender, "_mend", mended)

@@ -157,3 +157,14 @@ def stock() -> Any:
     from chromadb.config import Settings
 
     return chromadb.EphemeralClient(Settings(anonymized_telemetry=False))
+
+
+def test_the_tolerance_of_cosine_is_that_of_two_roundings_and_no_more() -> None:
+    """One part in a million of the length is another embedding, in whichever component; a tenth of that is Chroma's arithmetic."""
+    row = np.array([3.0, 4.0, 0.0], np.float32)
+    for component in range(3):
+        moved, rounded = row.astype(np.float64), row.astype(np.float64)
+        moved[component] += 5e-6
+        rounded[component] += 5e-7
+        assert not same_embedding(row, moved.astype(np.float32), "cosine")
+        assert same_embedding(row, rounded.astype(np.float32), "cosine")

@@ -19,6 +19,7 @@ from tests.migrate.test_comparators import NONSENSE, get_answer, query_answer
 from chromalith.errors import Invalid, Unavailable
 from chromalith.migrate import shadow as shadow_module
 from chromalith.migrate.mismatches import Mismatches
+from chromalith.migrate.offered import ShadowRead
 from chromalith.migrate.port import Role
 from chromalith.migrate.shadow import ShadowSettings
 from chromalith.migrate.shadow_stats import Counts, ShadowStats
@@ -168,6 +169,24 @@ def test_an_answer_that_changes_while_it_is_looked_at_again_is_lag() -> None:
         it.offer(read(3, lambda: -5, lambda: next(counts)))
         settle(it)
         assert it.stats().total == Counts(lag=1)
+
+
+@pytest.mark.parametrize(("distance", "verdict"), [(0.5, "lag"), (0.7, "mismatches")])
+def test_ties_of_a_query_without_distances_are_no_mismatch(distance: float, verdict: str) -> None:
+    """Which of two equally near records is found is chance; asked again, both sides are asked how far what they found is."""
+
+    def repeat(role: Role, arguments: Any) -> Any:
+        ids, far = (["a"], 0.5) if role is Role.SOURCE else (["b"], distance)
+        wants = "distances" in arguments["include"]
+        return {"ids": [ids], "documents": [["same text"]], "distances": [[far]] if wants else None}
+
+    arguments = {"query_embeddings": [[1.0, 2.0]], "n_results": 1, "include": ["documents"]}
+    with shadow() as it:
+        answer = repeat(Role.SOURCE, arguments)
+        it.offer(ShadowRead("words", "query", arguments, Role.SOURCE, answer, 0.001, repeat))
+        settle(it)
+        total = it.stats().total
+        assert (total.judged, getattr(total, verdict)) == (1, 1)
 
 
 def test_a_difference_that_stays_is_a_mismatch_and_is_stored() -> None:

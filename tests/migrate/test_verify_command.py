@@ -82,3 +82,14 @@ def test_what_differs_in_order_only(states: States, capsys: pytest.CaptureFixtur
     assert "the order of their records" in states.get().history[-1].note
     twice = printed(capsys, "--order", "--repair", "--collection", "words", "--collection", "words")
     assert (twice["clean"], twice["matching"], len(twice["collections"])) == (True, 3, 1)
+
+
+def test_a_gate_that_is_named_can_be_overruled(states: States, capsys: pytest.CaptureFixture[str]) -> None:
+    """While the copy goes on the refusal says how to compare all the same, and that works; a dry run tells the same."""
+    states.change(lambda state: replace(state, backfill={}, epoch=state.epoch + 1))
+    assert run(["migrate", "verify"]) == 3
+    assert "--force backfill" in capsys.readouterr().err
+    assert printed(capsys, "--dry-run", code=3)["result"] == "refused"
+    assert printed(capsys, "--dry-run", "--force", "backfill")["gates"][0]["overruled"]
+    assert run(["migrate", "verify", "--force", "backfill"]) == 4
+    assert "forced backfill" in next(change.note for change in states.get().history if change.after == Phase.VERIFY)

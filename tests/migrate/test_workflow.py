@@ -123,8 +123,15 @@ def test_start_of_some_collections() -> None:
     with pytest.raises(Invalid, match="nothing") as refused:
         world.start(collections=["nothing"])
     assert "more, words" in (refused.value.hint or "")
-    world.start(collections=["more"])
+    with pytest.raises(Invalid, match="no collection"):
+        world.start(collections=[])
+    world.start(collections=["more", "more"])
     assert world.target.names() == ["more"]
+    assert world.state.collections == ("more",)
+    world.source.create("other", Definition.of_space("ip"))
+    flow = world.workflow(name="two")
+    for names in (["other", "more"], ["more", "other"]):  # the order says nothing
+        flow.start(SOURCE, TARGET, collections=names, timing=TIMING)
 
 
 def test_start_refuses_before_anything_is_written() -> None:
@@ -179,6 +186,11 @@ def test_start_of_another_migration_of_the_same_name() -> None:
     world.start()
     with pytest.raises(Conflict, match="between other sides"):
         world.workflow().start(TARGET, SOURCE, timing=TIMING)
+    with pytest.raises(Conflict, match="other times .*freeze_limit_s") as refused:
+        world.workflow().start(SOURCE, TARGET, timing=replace(TIMING, freeze_limit_s=TIMING.freeze_limit_s + 1))
+    assert "cancel" in (refused.value.hint or "")
+    world.workflow().start(SOURCE, TARGET)
+    assert world.state.timing == TIMING, "without times it means those that it has"
     world.workflow().dual()
     with pytest.raises(Invalid, match="started already") as refused:
         world.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -254,3 +255,15 @@ def test_the_status_tells_what_clients_failed(shell: Shell, monkeypatch: pytest.
     assert (client["second_failures"], client["read_fallbacks"]) == (3, 2)
     out = " ".join(shell("status")[1].split())
     assert "1 live, 3 writes failed on the second side, 2 reads failed on the target" in out
+
+
+def test_without_chromadb_the_commands_say_what_to_install(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What opens a side names the extra; what only looks at the state works."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "chromadb" else find(name, *more)
+    )
+    code, _, told = shell("start", "--source", "./a", "--target", "./b")
+    assert code == 2
+    assert "chromalith[client]" in told
+    assert "no such migration" in shell("status", "--store", "./b")[2]

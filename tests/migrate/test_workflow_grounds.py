@@ -68,8 +68,9 @@ def test_a_comparison_that_ends_meanwhile_counts(step: StepName) -> None:
     """One that finds differences while a switch is under way ends it; one that a person overruled at the beginning does not."""
     world = World().until(Phase.RAMP)
     spoil = at(step, lambda: world.compared(clean=False, missing=5))
-    with pytest.raises((Conflict, Unavailable), match="found differences"):
+    with pytest.raises((Conflict, Unavailable), match="found differences") as ended:
         world.workflow(tell=spoil).switch()
+    assert "verify --repair" in (ended.value.hint or "")
     assert (world.state.phase, world.state.freeze) == (Phase.RAMP, None)
     world.workflow(tell=spoil).switch(force=["verify"])
     assert world.state.phase is Phase.CUTOVER

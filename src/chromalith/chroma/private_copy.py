@@ -21,6 +21,9 @@ from pathlib import Path
 
 from chromalith.errors import Conflict, Invalid
 
+WRITTEN = "the Chroma directory was written while it was read"
+"""How the error begins: who reads through a copy takes a new one then."""
+
 DATABASE = "chroma.sqlite3"
 MIGRATIONS_PROVEN = 18
 """Rows of ``migrations`` in a directory of Chroma 1.5.9. One with another number may be migrated when it is opened, vectors included."""
@@ -78,7 +81,9 @@ def check_directory(source: Path) -> None:
         raise Invalid(f"not a Chroma directory path={source}", hint=f"name the directory that has {DATABASE} in it")
     with database.open("rb") as file:
         if file.read(16) != b"SQLite format 3\0":
-            raise Invalid(f"not an SQLite file file={database}", hint="the directory is damaged, or was not copied whole")
+            raise Invalid(
+                f"not an SQLite file file={database}", hint="the directory is damaged, or was not copied whole"
+            )
 
 
 def is_flushed(database: Path) -> bool:
@@ -136,6 +141,6 @@ def check_unchanged(source: Path, before: Fingerprint) -> None:
 
 def _written(source: Path, file: str) -> Conflict:
     return Conflict(
-        f"the Chroma directory was written while it was read path={source} file={file}",
+        f"{WRITTEN} path={source} file={file}",
         hint="stop what writes to it, and try again; or read through a Chroma server",
     )

@@ -98,7 +98,9 @@ def _ours(error: Exception, where: str, writes: bool) -> ChromalithError | None:
     if isinstance(error, ChromaError):
         return _of_chroma(error, text, where, writes)
     if isinstance(error, _NOT_SENT):
-        return Unavailable(f"no Chroma server answers {where}", hint=f"is it running, and is this its address; {text or 'no answer'}")
+        return Unavailable(
+            f"no Chroma server answers {where}", hint=f"is it running, and is this its address; {text or 'no answer'}"
+        )
     if isinstance(error, _WRONG_URL):
         return Invalid(f"not the address of a server {where}", hint=text)
     if isinstance(error, httpx.HTTPError | json.JSONDecodeError):

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from chromalith.cli.failures import TRY_AGAIN
 from chromalith.cli.invocation import Invocation, command
 from chromalith.cli.migrate_common import DryRunOption, NameOption, StateOption, workflow_of
 from chromalith.cli.output import duration
@@ -90,8 +91,9 @@ def _print_plan(run: Invocation, workflow: Workflow, again: bool) -> None:
     finished = bool(state.backfill.get("finished")) and not again
     steps = [] if finished else [step.text for step in workflow.enter_backfill(dry_run=True).plan.steps]
     rows = [] if finished else preview(workflow.place, workflow.sides(), state, again=again)
+    refused = [each.name for each in rows if each.problem is not None and each.records is not None]
     value = {
-        "result": "planned",
+        "result": "refused" if refused else "planned",
         "name": workflow.place.name,
         "finished": finished,
         "steps": steps,
@@ -106,9 +108,11 @@ def _print_plan(run: Invocation, workflow: Workflow, again: bool) -> None:
             run.output.line(f"- {step}")
         table = [(each.name, each.records, each.copied, each.target_records, each.problem or "") for each in rows]
         run.output.table(("collection", "records", "copied", "at the target", "problem"), table)
-        run.output.line("nothing was done")
+        run.output.line("it would be refused: " + ", ".join(refused) if refused else "nothing was done")
 
     run.output.data(value, human)
+    if refused:
+        raise typer.Exit(TRY_AGAIN)
 
 
 def _print(run: Invocation, name: str, outcome: BackfillOutcome) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Annotated
@@ -53,10 +54,17 @@ def open_place(run: Invocation, state: str | None, name: str = DEFAULT_NAME, fal
     return Place(open_store(url, storage_options=options_taken(url, run.storage_options)), name)
 
 
+def need_chromadb() -> None:
+    """Raises ``Invalid`` if it is not installed: the commands that only look at the state do without."""
+    if importlib.util.find_spec("chromadb") is None:
+        raise Invalid("the sides of a migration are opened with chromadb", hint="pip install 'chromalith[client]'")
+
+
 def open_sides(run: Invocation, state: State) -> Sides:
     """Both sides of a migration that was started. Raises ``Invalid``, ``Unavailable``.
 
     A source that is the authority of everything is only read: a Chroma directory is open in the application's own process then."""
+    need_chromadb()
     from chromalith.migrate.opening import open_side  # imports chromadb
 
     def opened(name: SideName, *, write: bool) -> Side:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Annotated, Any
 
 import typer
 
+from chromalith.chroma.private_copy import WRITTEN
 from chromalith.cli.failures import TRY_AGAIN
 from chromalith.cli.invocation import Invocation, command
 from chromalith.cli.migrate_common import DryRunOption, NameOption, StateOption, open_place, open_sides
@@ -17,7 +18,6 @@ from chromalith.migrate.entries import Listing
 from chromalith.migrate.journal import Journal
 from chromalith.migrate.phases import ENDED
 from chromalith.migrate.places import DEFAULT_NAME
-from chromalith.migrate.port import SideKind
 from chromalith.migrate.reconcile import FOLLOW_WAIT_S, ReconcileOutcome, Reconciler
 from chromalith.migrate.route import Route
 from chromalith.migrate.state import State
@@ -73,7 +73,7 @@ def _follow(run: Invocation, journal: Journal, every_s: float) -> None:
     """Until the migration has ended, whatever fails on the way: what was wrong with the call shows when the sides are first opened.
 
     The sides are opened anew when it changes which of them is written by tools (a Chroma directory is only read while it is the authority
-    of everything, because the application has it open), and after a round that a directory stood in the way of: its copy is old then."""
+    of everything, because the application has it open), and after a round that found its copy of one to be old."""
     follower = _Follower(run, journal, every_s)
     state: State | None = States(journal.place).get()
     while state is not None and state.phase not in ENDED:
@@ -90,7 +90,7 @@ class _Follower:
         self._states = States(journal.place)
         self._teller = _Teller(run, journal.place.name)
         self._opened = False
-        self._failed = False
+        self._is_old = False
 
     def follow(self, state: State) -> State | None:
         """With both sides open, until something of them has changed. Returns the state then; ``None``: it was removed."""
@@ -98,9 +98,7 @@ class _Follower:
             with _reconciler(self._run, state, self._journal) as reconciler:
                 self._opened = True
                 reconciler.follow(partial(self._changed, state), wait_s=self._every_s, tell=self._tell)
-        except (
-            ChromalithError
-        ) as error:  # a side that is away when it is opened again, or a copy that is old when it is closed
+        except ChromalithError as error:  # a side that is away when it is opened again
             if not self._opened:
                 raise
             self._tell(ReconcileOutcome(reasons=(str(error),)))
@@ -108,17 +106,16 @@ class _Follower:
         return self._look(state)
 
     def _tell(self, outcome: ReconcileOutcome) -> None:
-        self._failed = bool(outcome.reasons)
+        self._is_old = any(WRITTEN in reason for reason in outcome.reasons)
         self._teller(outcome)
 
     def _changed(self, state: State) -> bool:
         now = self._look(state)
         if now is None or now.phase in ENDED or _writes_source(now) != _writes_source(state):
             return True
-        copied = SideKind.DIRECTORY in (now.source.kind, now.target.kind)
-        if self._failed and copied:
+        if self._is_old:
             self._journal.place.clock.sleep(self._every_s)
-        return self._failed and copied
+        return self._is_old
 
     def _look(self, before: State) -> State | None:
         try:
@@ -136,8 +133,13 @@ def _writes_source(state: State) -> bool:
 @contextmanager
 def _reconciler(run: Invocation, state: State, journal: Journal) -> Iterator[Reconciler]:
     sides = open_sides(run, state)
-    with closing(sides.target), closing(sides.source):  # a directory that was written meanwhile says so when it is closed
+    try:
         yield Reconciler(journal, States(journal.place), sides)
+    finally:
+        for side in (sides.source, sides.target):
+            # Each read of a copy was checked already; an error now would take the place of an interrupt.
+            with suppress(ChromalithError):
+                side.close()
 
 
 def encoded(name: str, outcome: ReconcileOutcome) -> dict[str, Any]:

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from chromalith.cli.invocation import Invocation, command
-from chromalith.cli.migrate_common import DryRunOption, ForceOption, NameOption, StateOption, open_place, open_sides
+from chromalith.cli.migrate_common import (
+    DryRunOption,
+    ForceOption,
+    NameOption,
+    StateOption,
+    need_chromadb,
+    open_place,
+    open_sides,
+)
 from chromalith.cli.migrate_print import print_outcome
 from chromalith.migrate.places import DEFAULT_NAME, Place
 from chromalith.migrate.port import SideKind, Sides
@@ -97,6 +105,7 @@ def declare(group: typer.Typer) -> None:
 
 
 def _named(run: Invocation, url: str) -> SideName:
+    need_chromadb()
     from chromalith.migrate.opening import side_name, unsaid  # imports chromadb
 
     named = unsaid(url, tenant=run.tenant, database=run.database)

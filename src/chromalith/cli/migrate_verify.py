@@ -6,13 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from chromalith.cli.failures import DIFFERENCES
+from chromalith.cli.failures import DIFFERENCES, TRY_AGAIN
 from chromalith.cli.invocation import Invocation, command
-from chromalith.cli.migrate_common import DryRunOption, NameOption, StateOption, workflow_of
+from chromalith.cli.migrate_common import DryRunOption, ForceOption, NameOption, StateOption, workflow_of
+from chromalith.cli.migrate_print import print_gates
 from chromalith.migrate.diff import Options, Verifier
 from chromalith.migrate.diff_report import CollectionReport, VerifyReport
 from chromalith.migrate.journal import Journal
 from chromalith.migrate.places import DEFAULT_NAME
+from chromalith.migrate.workflow.plan import Plan
 
 
 def declare(group: typer.Typer) -> None:
@@ -38,6 +40,7 @@ def declare(group: typer.Typer) -> None:
         ] = None,
         name: NameOption = DEFAULT_NAME,
         state: StateOption = None,
+        force: ForceOption = None,
         dry_run: DryRunOption = False,
     ) -> None:
         r"""Compare both sides completely: counts, checksums, and record by record what differs. Ends with 4 if something does.
@@ -50,12 +53,9 @@ def declare(group: typer.Typer) -> None:
         options = Options(tuple(dict.fromkeys(collection)) if collection else None, deep, repair, order, again)
         with workflow_of(run, state, name) as workflow:
             if dry_run:
-                entered = workflow.enter_verify(dry_run=True)
-                steps = [step.text for step in entered.plan.steps] + _steps(options)
-                text = "\n".join(f"- {step}" for step in steps)
-                run.output.data({"result": "planned", "steps": steps}, lambda: run.output.line(text))
+                _print_plan(run, workflow.enter_verify(force=force or (), dry_run=True).plan, options)
                 return
-            workflow.enter_verify()
+            workflow.enter_verify(force=force or ())
             sides, journal = workflow.sides(), Journal(workflow.place, client="chromalith migrate verify")
             try:
                 with run.output.progress("comparing") as advance:
@@ -66,6 +66,26 @@ def declare(group: typer.Typer) -> None:
         run.output.data(value, lambda: _print(run, report, options))
         if not report.clean:
             raise typer.Exit(DIFFERENCES)
+
+
+def _print_plan(run: Invocation, plan: Plan, options: Options) -> None:
+    steps = [step.text for step in plan.steps] + _steps(options)
+    value = {
+        "result": "refused" if plan.refused else "planned",
+        "steps": steps,
+        "gates": [each.encode() for each in plan.gates],
+    }
+
+    def human() -> None:
+        print_gates(run, plan.gates)
+        for step in steps:
+            run.output.line(f"- {step}")
+        if plan.refused:
+            run.output.line("it would be refused: " + ", ".join(gate.name for gate in plan.refused), style="bold")
+
+    run.output.data(value, human)
+    if plan.refused:
+        raise typer.Exit(TRY_AGAIN)
 
 
 def _steps(options: Options) -> list[str]:

@@ -18,6 +18,7 @@ from chromalith.clock import Clock
 from chromalith.compaction.segment_reader import checked_body
 from chromalith.errors import Corrupt
 from chromalith.model import layout
+from chromalith.model.arrow_memory import arrow_reader
 from chromalith.model.buckets import Buckets
 from chromalith.model.ids import WRITE_ID_DIGITS, CollectionId, JobId
 from chromalith.model.manifest import BucketsRef, FileRef, Manifest, Segment
@@ -69,7 +70,7 @@ def _of_segment(store: Store, cid: CollectionId, segment: Segment, dead: npt.NDA
     key = layout.segment_file_key(cid, segment.id, layout.IDS_FILE)
     body = checked_body(store, key, segment.files[layout.IDS_FILE])
     try:
-        table = pq.read_table(pa.BufferReader(body), columns=["id_hash", "row", "content_hash", "embedding_hash"])
+        table = pq.read_table(arrow_reader(body), columns=["id_hash", "row", "content_hash", "embedding_hash"])
     except (pa.ArrowException, OSError) as error:
         raise Corrupt(f"not an id table key={key}", key=key) from error
     live = ~np.isin(table.column("row").to_numpy(), dead)

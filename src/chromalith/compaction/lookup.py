@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from chromalith.compaction.segment_reader import checked_body
 from chromalith.errors import Corrupt, NotFound, Unavailable
 from chromalith.model import layout
+from chromalith.model.arrow_memory import arrow_reader
 from chromalith.model.ids import CollectionId
 from chromalith.model.manifest import TAIL_BYTES, Segment
 from chromalith.model.parquet_footer import read_footer
@@ -117,7 +118,7 @@ class SegmentLookup:
             if ref.size <= TAIL_BYTES:
                 body = checked_body(self._store, key, ref)
                 read_footer(body)
-                file = pq.ParquetFile(pa.BufferReader(body))
+                file = pq.ParquetFile(arrow_reader(body))
             else:
                 source = pa.PythonFile(RangedFile(self._store, key, ref), mode="r")
                 file = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)

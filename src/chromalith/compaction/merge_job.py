@@ -23,6 +23,7 @@ from chromalith.coord.pointer import Current
 from chromalith.errors import Corrupt
 from chromalith.model import layout
 from chromalith.model.arrow import fixed_size_list, matrix
+from chromalith.model.arrow_memory import arrow_reader
 from chromalith.model.checksum import Setsum
 from chromalith.model.ids import CollectionId, JobId
 from chromalith.model.invariants import Change
@@ -120,7 +121,7 @@ def rebase(
 def _table(store: Store, cid: CollectionId, segment: Segment) -> pa.Table:
     """A segment's records, whole, checked against the manifest."""
     key = layout.segment_file_key(cid, segment.id, layout.RECORDS_FILE)
-    table = pq.read_table(pa.BufferReader(checked_body(store, key, segment.files[layout.RECORDS_FILE])))
+    table = pq.read_table(arrow_reader(checked_body(store, key, segment.files[layout.RECORDS_FILE])))
     # Releases differ in whether they declare the embeddings nullable; tables of different schemas can't be joined.
     values, _ = matrix(table.column("embedding"))
     return table.set_column(table.column_names.index("embedding"), "embedding", fixed_size_list(values))

@@ -33,6 +33,7 @@ from chromalith.engine.index import IndexConfig
 from chromalith.engine.space import check_space
 from chromalith.errors import ChromalithError, Conflict, Corrupt, Unknown
 from chromalith.model import layout
+from chromalith.model.arrow_memory import arrow_reader
 from chromalith.model.buckets import Buckets
 from chromalith.model.ids import CollectionId, JobId
 from chromalith.model.invariants import Change
@@ -153,7 +154,7 @@ class Repair:
             found = Buckets.empty()
             for segment in manifest.segments:
                 key = layout.segment_file_key(self.cid, segment.id, layout.RECORDS_FILE)
-                table = pq.read_table(pa.BufferReader(checked_body(self.store, key, segment.files[layout.RECORDS_FILE])))
+                table = pq.read_table(arrow_reader(checked_body(self.store, key, segment.files[layout.RECORDS_FILE])))
                 live = np.setdiff1d(np.arange(segment.rows, dtype=np.int64), read_deletes(self.store, self.cid, segment))
                 table = table.take(pa.array(live))
                 found = found + Buckets.of(id_hash(table.column("id").to_pylist()), *record_digests(table))

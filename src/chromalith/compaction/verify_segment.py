@@ -20,6 +20,7 @@ from chromalith.engine.usearch_index import open_index
 from chromalith.errors import Corrupt, Invalid
 from chromalith.model import layout
 from chromalith.model.arrow import matrix
+from chromalith.model.arrow_memory import arrow_reader
 from chromalith.model.ids import CollectionId
 from chromalith.model.invariants import SegmentRows
 from chromalith.model.manifest import Segment
@@ -160,7 +161,7 @@ class SegmentCheck:
         key = self._key(name)
         body = checked_body(self._store, key, self._segment.files[name])
         try:
-            return pq.read_table(pa.BufferReader(body))
+            return pq.read_table(arrow_reader(body))
         except (pa.ArrowException, OSError, ValueError) as error:
             raise Corrupt(f"not a file of a segment key={key}") from error
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from chromalith.compaction.segment_reader import checked_body, read_deletes
 from chromalith.errors import Corrupt
 from chromalith.model import layout
+from chromalith.model.arrow_memory import arrow_reader
 from chromalith.model.ids import JobId
 from chromalith.model.manifest import Manifest, Segment
 from chromalith.model.segment import digests
@@ -105,7 +106,7 @@ class _Side:
         key = layout.segment_file_key(self._manifest.collection, segment.id, layout.IDS_FILE)
         body = checked_body(self._store, key, segment.files[layout.IDS_FILE])
         try:
-            table = pq.read_table(pa.BufferReader(body), columns=_COLUMNS)
+            table = pq.read_table(arrow_reader(body), columns=_COLUMNS)
         except (pa.ArrowException, OSError, KeyError) as error:
             raise Corrupt(f"not an id table key={key}", hint="see `chromalith snapshot list`") from error
         wanted = np.isin(table.column("row").to_numpy(), rows)

@@ -26,12 +26,13 @@ from chromalith.errors import ChromalithError, Invalid, Unavailable, Unknown
 from chromalith.migrate.backfill_ids import NO_COUNTS, Counts, Reject
 from chromalith.migrate.backfill_turns import Turns
 from chromalith.migrate.backfill_watch import check_goes_on
-from chromalith.migrate.entries import BACKFILL, Entry
+from chromalith.migrate.entries import BACKFILL
 from chromalith.migrate.journal import Journal
 from chromalith.migrate.mend import Mender, space_of
 from chromalith.migrate.permission import Refused, permit
 from chromalith.migrate.port import Role, SideCollection
 from chromalith.migrate.records import differences
+from chromalith.migrate.renewals import Kept
 from chromalith.migrate.states import States
 from chromalith.migrate.throttle import Throttle
 from chromalith.model.segment import id_hash
@@ -145,9 +146,10 @@ class ChunkCopier:
             self._opening
         ):  # entries that are opened at once share an object, which can't be removed when one of them is settled
             entry = self._journal.open(self._source.name, ids, authority=Role.SOURCE, op=BACKFILL)
-        written = _Written()
+        kept, written = Kept(self._journal, entry, began_s), _Written()
         try:
             state = permit(self._states, None)
+            self._journal.timing = state.timing
             check_goes_on(state, self._run)
             done, batches = self._throttle.read_for(self._source, ids, state.timing.abandoned_s * READING)
             ids = ids[:done]
@@ -155,22 +157,23 @@ class ChunkCopier:
             batch = joined(batches, self._source.dimension or 0)
             fresh = _rows(batch, [row for row, record_id in enumerate(batch.ids) if record_id not in known])
             turns.wait(chunk)
-            if self._clock.monotonic_s() - began_s > state.timing.abandoned_s / 2:
-                self._journal.settle(entry)
+            if kept.is_old():
+                kept.settle()
                 return 0, Chunk(NO_COUNTS)
-            rejects = self._add(fresh, written)
+            with self._mender.renewals.while_it_lasts(kept):
+                rejects = self._add(fresh, written)
             refused = {each.id for each in rejects}
             added = [record_id for record_id in fresh.ids if record_id not in refused]
             gone = set(added) - self._source.present(added)
             different = self._differing(batch, known)
         except Refused as refusal:
-            self._end(entry, written, refusal)
+            self._end(kept, written, refusal)
             raise Unavailable(f"the backfill may not write now: {refusal}", hint="it is tried again") from refusal
         except BaseException as error:
             if isinstance(error, Exception):
-                self._end(entry, written, error)
+                self._end(kept, written, error)
             raise
-        self._mend(entry, [*gone, *different])
+        self._mend(kept, [*gone, *different])
         fixed = len(set(different) & set(batch.ids))
         counts = Counts(
             copied=len(added) - len(gone),
@@ -218,30 +221,30 @@ class ChunkCopier:
         there = self._target.read(sorted(known))
         return [each.id for each in differences(wanted, there, space_of(self._source, self._target))]
 
-    def _mend(self, entry: Entry, suspects: Sequence[str]) -> None:
+    def _mend(self, kept: Kept, suspects: Sequence[str]) -> None:
         if suspects:
             try:
                 mended = self._mender.mend(self._source.name, suspects)
             except Exception as error:
-                self._journal.close(entry, "failed", str(error))
+                kept.close("failed", str(error))
                 raise
             if mended.left:
-                self._journal.close(entry, "failed", "; ".join(mended.reasons))
+                kept.close("failed", "; ".join(mended.reasons))
                 raise Unavailable(
                     f"records could not be made equal collection={self._source.name!r} records={len(mended.left)}"
                     f" first={sorted(mended.left)[0]!r}",
                     hint="; ".join(mended.reasons)[:500],
                 )
-        self._journal.settle(entry)
+        kept.settle()
 
-    def _end(self, entry: Entry, written: _Written, error: Exception) -> None:
+    def _end(self, kept: Kept, written: _Written, error: Exception) -> None:
         """Nothing was written: nobody needs to look. A write may land later: the entry stays until it can't any more."""
         if written.doubtful:
-            self._journal.close(entry, "unknown", str(error))
+            kept.close("unknown", str(error))
         elif written.done:
-            self._journal.close(entry, "failed", str(error))
+            kept.close("failed", str(error))
         else:
-            self._journal.settle(entry)
+            kept.settle()
 
 
 @dataclass(slots=True)

@@ -61,9 +61,10 @@ class Closer:
         """Wait until all were written, for so long at most. Returns how many were not."""
         self._hurry.set()
         try:
-            with self._changed:
-                idle = not self._working
-            if idle:  # its thread gave up, or there can be none any more: one more try, here
+            with self._changed:  # its thread may have given up: one more try
+                begin = not self._working and bool(self._waiting)
+                self._working = self._working or begin
+            if begin and not self._submit():
                 self._write()
             with self._changed:
                 self._changed.wait_for(lambda: not self._working, timeout_s)
@@ -72,29 +73,31 @@ class Closer:
             self._hurry.clear()
 
     def stop(self, timeout_s: float) -> None:
-        """Flush, and end the thread."""
-        self.flush(timeout_s)
+        """Flush, and end the thread. One that hangs in a request is not waited for: it ends with that."""
+        left = self.flush(timeout_s)
         with self._changed:
             self.dropped += len(self._waiting)
             self._waiting.clear()
             pool, self._pool = self._pool, None
         self._hurry.set()  # whoever lingers ends at once
         if pool is not None:
-            pool.shutdown(wait=True)
-        self._hurry.clear()
+            pool.shutdown(wait=left == 0)
+        if left == 0:  # else who hangs is to give up after this request
+            self._hurry.clear()
 
-    def _submit(self) -> None:
+    def _submit(self) -> bool:
+        """Begin to write in the background; ``False``: the interpreter is ending, and no thread is made any more."""
         try:
             with self._changed:
                 if self._pool is None:
                     self._pool = self._executor(1, "chromalith-closings")
                 pool = self._pool
             pool.submit(self._run)
-        except (
-            RuntimeError
-        ):  # the interpreter is ending: no thread is made any more; a flush writes them in its caller's
+        except RuntimeError:  # a flush writes them in its caller's
             with self._changed:
                 self._working = False
+            return False
+        return True
 
     def _run(self) -> None:
         """Write until nothing waits, or too many tries failed."""

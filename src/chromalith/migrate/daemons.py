@@ -105,3 +105,5 @@ def _at_exit(reference: weakref.ref[DaemonExecutor]) -> None:
     pool = reference()
     if pool is not None:
         pool.join(EXIT_S)
+        # Nothing is begun any more: it would be cut off inside foreign code.
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -6,8 +6,10 @@ One call of ids X, on a state on which both sides are live:
 2. A note of X is made durable in the journal, before anything is written; fails: nothing is written.
 3. The state must still hold, *after* that: else a note that took long to write could come after a change of authority had looked for
    notes, and the write would go to the former authority. It does not hold: the note is closed, and all begins again.
-4. The authority's write. Its answer is the caller's, and so is its error; then the second is not written.
-5. The second's write, for which the caller waits ``second_write_s`` at most; then it goes on by itself. Its failure is never the caller's.
+4. The authority's write. Its answer is the caller's, and so is its error; then the second is not written. It is begun in the first half of
+   ``timing.abandoned_s`` after the note, and one that ends later is looked after: noted again, and no success if the authority changed.
+5. The second's write, for which the caller waits ``second_write_s`` at most; then it goes on by itself, its note renewed for as long as it
+   may land (:mod:`chromalith.migrate.renewals`). Its failure is never the caller's.
 6. The note is closed when the second's write has really ended: in the background. Some reconciliation compares X and removes it.
 
 A call whose ids have two authorities is two parts: all steps 2, then all 4, then all 5. What either
@@ -26,17 +28,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from chromalith.clock import Clock
 from chromalith.errors import ChromalithError, Invalid, Unavailable, Unknown
 from chromalith.migrate.daemons import DaemonExecutor
-from chromalith.migrate.entries import Entry
 from chromalith.migrate.follower import Follower, View
 from chromalith.migrate.journal import Journal
 from chromalith.migrate.phases import Phase
 from chromalith.migrate.port import Role
+from chromalith.migrate.renewals import LOOK_S, Kept, Renewals
 from chromalith.migrate.route import Route
 from chromalith.migrate.seconds import Failure, Seconds
 from chromalith.migrate.state import Timing
@@ -87,14 +89,12 @@ class _Part:
     lowered: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Noted:
-    """A part with its entry in the journal."""
+    """A part with what the journal has of it."""
 
     part: _Part
-    entry: Entry
-    opened_s: float
-    closed: bool = field(default=False)
+    kept: Kept
 
 
 class DualWriter:
@@ -107,6 +107,7 @@ class DualWriter:
         lowered_to: this process's limit on the target's part of the ids (0 to 1); asked for each call; may raise ``Invalid``.
         tally: counts what was done.
         executor: where the threads come from that write the second.
+        look_s: between two looks at seconds that hang.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class DualWriter:
         lowered_to: Callable[[], float] = lambda: 1.0,
         tally: Tally | None = None,
         executor: NewExecutor = DaemonExecutor,
+        look_s: float = LOOK_S,
     ) -> None:
         self._follower = follower
         self._journal = journal
@@ -126,6 +128,7 @@ class DualWriter:
         self._tally = tally or Tally()
         self._clock: Clock = journal.place.clock
         self._seconds = Seconds(self._clock, executor)
+        self._renewals = Renewals(executor, look_s=look_s)
 
     def write(self, call: Write, *, when_dual: WhenDual | None = None) -> list[Any]:
         """Make the call; the answers of its authorities, one for each part.
@@ -151,15 +154,20 @@ class DualWriter:
             if len(parts) > 1:
                 wanted.check()
             noted = self._note(wanted, parts)
-            if self._follower.holds(view):
-                return self._both(wanted, view, noted)
-            for each in noted:
-                self._close(each, "not_written")
+            try:
+                confirmed = self._follower.confirm(view)
+            except BaseException:
+                self._close_all(noted)
+                raise
+            if confirmed is not None:
+                return self._both(wanted, confirmed, noted)
+            self._close_all(noted)
         raise Unavailable("the migration's state does not hold still", hint="nothing was written; try again")
 
     def stop(self, timeout_s: float) -> None:
         """Wait for writes to the second that are under way, for so long at most, and let the threads go."""
         self._seconds.stop(timeout_s)
+        self._renewals.stop()
 
     # -- one side ----------------------------------------------------------------------------------------------------
 
@@ -173,28 +181,32 @@ class DualWriter:
         return limit
 
     def _single(self, call: Write, view: View) -> Any:
-        role = view.main(call.collection)
+        part = _Part(view.main(call.collection), call.ids, None)
         try:
-            answer = call.send(role, None, False)
+            answer = call.send(part.authority, None, False)
         except BaseException as error:
-            if self._lands(role, error):
-                self._note_late(call, view, role, "unknown")
+            if self._lands(part.authority, error):
+                self._note_late(call, view, part, "unknown")
             raise
-        self._tally.wrote(role)
-        self._note_late(call, view, role, "failed")
+        self._tally.wrote(part.authority)
+        if self._note_late(call, view, part, "failed"):
+            raise _overtaken(part.authority)
         return answer
 
-    def _note_late(self, call: Write, view: View, role: Role, ending: Any) -> None:
-        """The call began while one side was live; if both became so while it took its time, somebody must compare what it wrote."""
+    def _note_late(self, call: Write, view: View, part: _Part, ending: Any) -> bool:
+        """The call began while one side was live; if both became so while it took its time, somebody must compare what it wrote.
+        Whether even the authority became another one."""
         if self._clock.monotonic_s() - view.at_s <= view.age_max_s:
-            return
+            return False
         try:
             now = self._follower.look()
             if now.is_dual(call.collection):
-                entry = self._journal.open(call.collection, call.ids, authority=role, op=call.op)
+                entry = self._journal.open(call.collection, call.ids, authority=part.authority, op=call.op)
                 self._journal.close(entry, ending, "begun before both sides were live")
         except ChromalithError as error:  # the write itself is done; `migrate verify` compares everything anyway
             _log.warning("a slow write could not be noted collection=%r: %s", call.collection, error)
+            return False
+        return _moved(part, call.collection, view, now)
 
     # -- both sides --------------------------------------------------------------------------------------------------
 
@@ -204,10 +216,9 @@ class DualWriter:
             for part in parts:
                 opened_s = self._clock.monotonic_s()
                 entry = self._journal.open(call.collection, part.ids, authority=part.authority, op=call.op)
-                noted.append(_Noted(part, entry, opened_s))
+                noted.append(_Noted(part, Kept(self._journal, entry, opened_s)))
         except BaseException:
-            for each in noted:
-                self._close(each, "not_written")
+            self._close_all(noted)
             raise
         return noted
 
@@ -215,25 +226,47 @@ class DualWriter:
         answers: list[Any] = []
         try:
             for each in noted:
-                answers.append(self._first(call, each))  # noqa: PERF401  # what was answered before an error counts
+                answers.append(self._first(call, view, each))  # noqa: PERF401  # what was answered before an error counts
         except BaseException:
             for each, _ in zip(noted, answers, strict=False):
-                self._close(each, "failed", "another part of the call failed")
-            for each in noted[len(answers) :]:
-                self._close(each, "not_written")
+                each.kept.close("failed", "another part of the call failed")
+            self._close_all(noted[len(answers) :])
             raise
         self._write_seconds(call, view.state.timing, noted)
         return answers
 
-    def _first(self, call: Write, each: _Noted) -> Any:
+    def _first(self, call: Write, view: View, each: _Noted) -> Any:
         """The authority's write. Definite or not, its failure is the caller's."""
+        if each.kept.is_old():
+            raise Unavailable(
+                "a part of the call could not begin in time",
+                hint="another part of it took too long; it was written: try again",
+            )
         try:
             answer = call.send(each.part.authority, each.part.rows, False)
         except BaseException as error:
-            self._close(each, "unknown" if self._lands(each.part.authority, error) else "not_written", _text(error))
+            each.kept.close("unknown" if self._lands(each.part.authority, error) else "not_written", _text(error))
             raise
         self._tally.wrote(each.part.authority)
+        if each.kept.is_old():
+            try:
+                self._look_after(call, each, view)
+            except BaseException as error:
+                each.kept.close("failed", _text(error))
+                raise
         return answer
+
+    def _look_after(self, call: Write, each: _Noted, view: View) -> None:
+        """The authority took so long that the entry may have been called abandoned, and the authority changed. Raises ``Unknown`` then."""
+        try:
+            each.kept.renew()
+            now = self._follower.look()  # after the new entry: who changes the authority from now on sees that
+        except ChromalithError as error:
+            raise Unknown(
+                f"the write took too long, and whether it stands can't be looked up: {error.message}", hint=_AGAIN
+            ) from error
+        if now.state.freeze is not None or _moved(each.part, call.collection, view, now):
+            raise _overtaken(each.part.authority)
 
     def _write_seconds(self, call: Write, timing: Timing, noted: Sequence[_Noted]) -> None:
         """The other side's writes, all at once. Raises only for parts that this process lowered."""
@@ -244,6 +277,7 @@ class DualWriter:
             ended, error = self._seconds.wait(future, max(0.0, until_s - self._clock.monotonic_s()))
             if not ended:
                 self._tally.was_late()
+                self._renewals.keep(future, each.kept)
             if each.part.lowered and (error is not None or not ended):
                 refused = _not_both(error, ended)
         if refused is not None:
@@ -251,7 +285,7 @@ class DualWriter:
 
     def _begin_second(self, call: Write, timing: Timing, each: _Noted) -> Future[Failure]:
         def act() -> Failure:
-            if self._clock.monotonic_s() - each.opened_s > timing.abandoned_s / 2:
+            if each.kept.is_old():
                 # The other half is for the call itself: an entry that looks abandoned must have nothing under way.
                 return self._second_failed(each, Unavailable("the second write could not begin in time"))
             try:
@@ -259,7 +293,7 @@ class DualWriter:
             except BaseException as error:
                 return self._second_failed(each, error)
             self._tally.wrote(each.part.authority.other)
-            self._close(each, "ok")
+            each.kept.close("ok")
             return None
 
         def skip(reason: Exception) -> Failure:
@@ -270,17 +304,17 @@ class DualWriter:
 
     def _second_failed(self, each: _Noted, error: BaseException) -> BaseException:
         self._tally.second_failed(error)
-        self._close(each, "unknown" if self._lands(each.part.authority.other, error) else "failed", _text(error))
+        each.kept.close("unknown" if self._lands(each.part.authority.other, error) else "failed", _text(error))
         return error
 
     def _lands(self, role: Role, error: BaseException) -> bool:
         """Also if the thread was interrupted: its request may be on the way."""
         return not isinstance(error, Exception) or self._may_land(role, error)
 
-    def _close(self, each: _Noted, ending: Any, error: str | None = None) -> None:
-        if not each.closed:
-            each.closed = True
-            self._journal.close(each.entry, ending, error)
+    @staticmethod
+    def _close_all(noted: Sequence[_Noted]) -> None:
+        for each in noted:
+            each.kept.close("not_written")
 
 
 def _parts(call: Write, view: View, limit: float) -> list[_Part]:
@@ -299,6 +333,31 @@ def _parts(call: Write, view: View, limit: float) -> list[_Part]:
         _Part(role, tuple(call.ids[row] for row in rows), tuple(rows), lowered)
         for (role, lowered), rows in sorted(groups.items())
     ]
+
+
+def _moved(part: _Part, collection: str, before: View, now: View) -> bool:
+    """Whether the part's authority is another one now, or was in between."""
+    if not now.covers(collection):
+        return False
+    role = part.authority.other if part.lowered else part.authority
+    route = Route(now.state)
+    roles = {route.authority(record_id) for record_id in part.ids} or {now.state.main}
+    since = [line for line in now.state.history if line.epoch > before.state.epoch]
+    return (
+        now.state.epoch < before.state.epoch  # another migration of this name
+        or roles != {role}
+        or any(line.note.startswith("flip ") for line in since)
+    )
+
+
+def _overtaken(role: Role) -> ChromalithError:
+    return Unknown(
+        f"the write took so long that the migration may have gone on meanwhile, and the {role} counts no more",
+        hint=_AGAIN,
+    )
+
+
+_AGAIN = "look at the record, then repeat the write if it is needed"
 
 
 def _not_both(error: BaseException | None, ended: bool) -> ChromalithError:

@@ -161,6 +161,16 @@ class Follower:
             return False
         return _view(seen, view.state.name).routing == view.routing
 
+    def confirm(self, view: View) -> View | None:
+        """A view on which a write may begin that was prepared on ``view``, or ``None``: it would go elsewhere now, or wait.
+
+        What took long to prepare is not thrown away: the state is read again, once. Call it when the write's note stands: who
+        changes the authority after that reading looks for notes after it. Raises ``Unavailable``, ``Corrupt``."""
+        if self.holds(view):
+            return view
+        now = self.look()
+        return now if now.routing == view.routing and self.holds(now) else None
+
     def look(self) -> View:
         """The state, read now. Raises ``Unavailable``, ``Corrupt``."""
         self._now()

@@ -119,6 +119,10 @@ class Journal(JournalReader):
             raise _again(ask.error)
         return ask.entry
 
+    def open_again(self, entry: Entry) -> Entry:
+        """Note the same once more: for a call that lasts longer than its entry may be open. Raises as :meth:`open`."""
+        return self.open(entry.collection, entry.ids, authority=entry.authority, op=entry.op)
+
     def close(self, entry: Entry, second: Second, error: str | None = None) -> None:
         """Say how an entry ended (:data:`~chromalith.migrate.entries.Second`: what may be said when). Returns at once, raises nothing."""
         if os.getpid() != self._process:

@@ -11,7 +11,8 @@ the other side has become the authority. Nothing in a database can prevent that 
 4. Both are read again. Equal: the entry is settled, that is removed at once. Else another round; still not: it is closed, and a later
    reconciliation looks again.
 
-A write is begun only in the first half of ``timing.abandoned_s`` after the entry was opened; the other half is for the call itself.
+A write is begun only in the first half of ``timing.abandoned_s`` after the entry was opened; the other half is for the call itself. While
+one hangs longer, its entry is renewed (:mod:`chromalith.migrate.renewals`).
 
 Invariants:
     Nobody but clients writes to the authority.
@@ -30,13 +31,15 @@ import numpy as np
 import numpy.typing as npt
 
 from chromalith.errors import ChromalithError, Invalid, Unknown
-from chromalith.migrate.entries import REPAIR, Entry
+from chromalith.migrate.daemons import DaemonExecutor
+from chromalith.migrate.entries import REPAIR
 from chromalith.migrate.equal import NOTHING, Applied, make_equal
 from chromalith.migrate.journal import Journal
 from chromalith.migrate.mend_catalog import CatalogMender
 from chromalith.migrate.permission import Refused, permit
 from chromalith.migrate.port import Role, SideCollection, Sides, WriteOp
 from chromalith.migrate.records import differences
+from chromalith.migrate.renewals import LOOK_S, Kept, Renewals
 from chromalith.migrate.route import Route
 from chromalith.migrate.states import States
 from chromalith.transfer.port import Batch
@@ -80,12 +83,14 @@ class Mender:
     Args:
         journal, states: of the migration.
         sides: both.
+        look_s: between two looks at a write that hangs.
     """
 
-    def __init__(self, journal: Journal, states: States, sides: Sides) -> None:
+    def __init__(self, journal: Journal, states: States, sides: Sides, *, look_s: float = LOOK_S) -> None:
         self._journal = journal
         self._states = states
         self._clock = journal.place.clock
+        self.renewals = Renewals(DaemonExecutor, look_s=look_s)
         self.catalog = CatalogMender(journal, states, sides)
         self.piece = min(PIECE, *(sides[role].limits.records_per_write for role in Role))
 
@@ -126,28 +131,27 @@ class Mender:
     def _mend(self, pair: Pair, ids: list[str], freeze_id: str | None) -> Mended:
         began_s = self._clock.monotonic_s()
         entry = self._journal.open(pair[Role.SOURCE].name, ids, authority=Role.SOURCE, op=REPAIR)
-        writes = _Writes()
+        kept, writes = Kept(self._journal, entry, began_s), _Writes()
         try:
             state = permit(self._states, freeze_id)
-            stop_s = began_s + state.timing.abandoned_s / 2
-            applied, busy = self._rounds(pair, ids, Route(state), stop_s, writes)
+            self._journal.timing = state.timing
+            with self.renewals.while_it_lasts(kept):
+                applied, busy = self._rounds(pair, ids, Route(state), kept, writes)
         except (Refused, ChromalithError) as error:
-            self._end(entry, writes, error)
+            self._end(kept, writes, error)
             return _none(ids, str(error))
         except Exception as error:
-            self._journal.close(entry, "unknown", repr(error))
+            kept.close("unknown", repr(error))
             raise
         reasons = tuple(f"{why} id={record_id!r}" for record_id, why in writes.refused.items())
         if busy or writes.refused.keys() & writes.deleted:
-            self._journal.close(
-                entry, "failed", OVERTAKEN if busy else "a record was deleted, and could not be added again"
-            )
+            kept.close("failed", OVERTAKEN if busy else "a record was deleted, and could not be added again")
         else:  # nothing was written of a refused record
-            self._journal.settle(entry)
+            kept.settle()
         return Mended(len(ids), applied, busy | writes.refused.keys(), (*reasons, OVERTAKEN) if busy else reasons)
 
     def _rounds(
-        self, pair: Pair, ids: list[str], route: Route, stop_s: float, writes: _Writes
+        self, pair: Pair, ids: list[str], route: Route, kept: Kept, writes: _Writes
     ) -> tuple[Applied, frozenset[str]]:
         """Compare and write until all is equal but what was refused; what was written, and the ids that others keep changing."""
         applied = Applied()
@@ -162,7 +166,7 @@ class Mender:
                     left[role] = different
                 if not different or number == ROUNDS:
                     continue
-                if self._clock.monotonic_s() > stop_s:
+                if kept.is_old():
                     raise Refused("the entry of the journal is too old to begin a write under it")
                 watched = _Watched(second, writes)
                 applied += _by_halves(watched, _among(wanted, different), _among(there, different), space, writes)
@@ -171,14 +175,15 @@ class Mender:
             groups = left
         return applied, frozenset(record_id for some in groups.values() for record_id in some)
 
-    def _end(self, entry: Entry, writes: _Writes, error: Exception) -> None:
+    @staticmethod
+    def _end(kept: Kept, writes: _Writes, error: Exception) -> None:
         """A failure. Nothing was begun: nobody needs to look. A write may land later: the entry stays until it can't any more."""
         if writes.doubtful:
-            self._journal.close(entry, "unknown", str(error))
+            kept.close("unknown", str(error))
         elif writes.begun:
-            self._journal.close(entry, "failed", str(error))
+            kept.close("failed", str(error))
         else:
-            self._journal.settle(entry)
+            kept.settle()
 
 
 def _by_halves(second: _Watched, wanted: Batch, there: Batch, space: str, writes: _Writes) -> Applied:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chromalith.errors import ChromalithError, NotFound, Unknown
-from chromalith.migrate.entries import CREATE, DELETE_COLLECTION, MODIFY, Entry
+from chromalith.migrate.entries import CREATE, DELETE_COLLECTION, MODIFY
 from chromalith.migrate.journal import Journal
 from chromalith.migrate.permission import Refused, permit
 from chromalith.migrate.phases import Phase
 from chromalith.migrate.port import Role, SideCollection, Sides
 from chromalith.migrate.records import same_value
+from chromalith.migrate.renewals import Kept
 from chromalith.migrate.state import State
 from chromalith.migrate.states import States
 
@@ -96,25 +97,33 @@ class CatalogMender:
             )
         if second is None:
             return CREATE, None
+        if not _holds_the_same(authority, second):
+            if deleted:  # the second kept the one that was deleted, and can't become the one that was made
+                return DELETE_COLLECTION, None
+            return None, (
+                f"the collection {name!r} has another distance or dimension at the {main.other} than at the {main}:"
+                " delete it there, reconcile, then `chromalith migrate verify --repair`"
+            )
         return (None if same_description(authority, second) else MODIFY), None
 
     def _carry_out(self, name: str, step: str, deleted: bool, freeze_id: str | None) -> str | None:
         """One step under an entry of its own; why it wasn't done, or ``None``."""
-        entry = self._journal.open(name, (), authority=Role.SOURCE, op=step)
+        began_s = self._journal.place.clock.monotonic_s()
+        kept = Kept(self._journal, self._journal.open(name, (), authority=Role.SOURCE, op=step), began_s)
         try:
             main = permit(self._states, freeze_id).main
             authority = self.find(main, name)
             again = self._step(name, main, deleted)
         except (Refused, ChromalithError) as error:
-            self._journal.settle(entry)
+            kept.settle()
             return _text(error)
         if again != (step, None):  # looked at again, now that the entry is open
-            self._journal.settle(entry)
+            kept.settle()
             return f"a collection came or went meanwhile name={name!r}"
-        return self._write(entry, name, step, main, deleted, authority)
+        return self._write(kept, name, step, main, deleted, authority)
 
     def _write(
-        self, entry: Entry, name: str, step: str, main: Role, deleted: bool, authority: SideCollection | None
+        self, kept: Kept, name: str, step: str, main: Role, deleted: bool, authority: SideCollection | None
     ) -> str | None:
         second = self._sides[main.other]
         try:
@@ -126,16 +135,16 @@ class CatalogMender:
                 second.describe(name, authority.definition.metadata)
             left, reason = self._step(name, main, deleted)
         except ChromalithError as error:
-            self._journal.close(entry, "unknown" if isinstance(error, Unknown) else "failed", str(error))
+            kept.close("unknown" if isinstance(error, Unknown) else "failed", str(error))
             return _text(error)
         except Exception as error:
-            self._journal.close(entry, "unknown", repr(error))
+            kept.close("unknown", repr(error))
             raise
         if left is None and reason is None and step != DELETE_COLLECTION:
-            self._journal.settle(entry)
+            kept.settle()
             return None
         # What a drop took away with it may have been acknowledged: its entry stays until another look compares the ids.
-        self._journal.close(entry, "ok" if left is None else "failed")
+        kept.close("ok" if left is None else "failed")
         return reason if left is None else f"the second side's collection is still another one name={name!r}"
 
     def _suspects(self, name: str, state: State) -> tuple[str, ...]:
@@ -144,6 +153,12 @@ class CatalogMender:
         wanted, there = ([] if collection is None else collection.ids() for collection in (authority, second))
         missing = set() if state.phase is Phase.DUAL else set(wanted) - set(there)
         return tuple(sorted(missing | (set(there) - set(wanted))))
+
+
+def _holds_the_same(authority: SideCollection, second: SideCollection) -> bool:
+    """Whether the second can hold the authority's records, and measures them alike."""
+    dimensions = {one.dimension for one in (authority, second)} - {None}
+    return authority.definition.space == second.definition.space and len(dimensions) <= 1
 
 
 def described(collection: SideCollection) -> dict[str, object]:

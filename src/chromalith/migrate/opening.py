@@ -190,7 +190,7 @@ def _chromalith(form: _Form, write: bool) -> ChromaSide:
     # Opened at the defaults, which always exist: Chroma's client says of a missing tenant, and of a store that does not answer, the same.
     try:
         client = Client(form.where, storage_options=form.options)
-    except Exception as error:  # Chroma's client has a class of its own for most: no credentials are a wrong argument to it
+    except Exception as error:  # Chroma's client has classes of its own: no credentials are a wrong argument
         if isinstance(error.__context__, ChromalithError):
             raise error.__context__ from error
         raise

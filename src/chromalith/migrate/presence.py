@@ -8,10 +8,11 @@ goes on working, and one that does nothing says nothing: before it does somethin
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -19,11 +20,13 @@ from typing import Any
 from chromalith.coord.store_date import date_by
 from chromalith.errors import ChromalithError, NotFound
 from chromalith.migrate.places import Place
+from chromalith.store.port import Entry
 from chromalith.threads import NewExecutor
 
 FORMAT = 1
 PART = "clients"
 EVERY_S = 10.0
+READS_AT_ONCE = 8
 LIVE_S = 60.0
 """A client that said nothing for so long is not live: six times :data:`EVERY_S`."""
 
@@ -115,6 +118,7 @@ class Announcer:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._pool: Executor | None = None
+        self._under_way: Future[None] | None = None
         self._at_s: float | None = None
         self._epoch = 0
         self._stopped = False
@@ -124,13 +128,13 @@ class Announcer:
         if self._executor is None or not self._due(epoch) or os.getpid() != self._process:
             return  # a forked child is another process than the one that this object describes
         with self._lock:
-            if not self._due(epoch):
-                return
+            if not self._due(epoch) or (self._under_way is not None and not self._under_way.done()):
+                return  # behind a store that does not answer nothing queues up, for whose end a close would wait
             self._at_s, self._epoch = self._place.clock.monotonic_s(), epoch
             if self._pool is None:
                 self._pool = self._executor(1, "chromalith-presence")
             with suppress(RuntimeError):  # the interpreter ends
-                self._pool.submit(self._put, ended=False)
+                self._under_way = self._pool.submit(self._put, ended=False)
 
     def _due(self, epoch: int) -> bool:
         if self._stopped or self._at_s is None or epoch != self._epoch:
@@ -155,21 +159,25 @@ class Announcer:
             self._place.store.put(self._key, replace(self._describe(), ended=ended).encode())
 
 
-def read_all(place: Place) -> list[Presence]:
-    """All clients that ever said something, the latest first. Raises ``Unavailable``."""
+def read_all(place: Place, within_s: float = math.inf) -> list[Presence]:
+    """All clients that ever said something, or did so lately, the latest first. Raises ``Unavailable``."""
     entries = [entry for page in place.store.list(place.prefix(PART)) for entry in page]
     if not entries:
         return []
     date_us = date_by(place.store, place.prefix("journal") + "date.json", place.clock)
-    found: list[Presence] = []
-    for entry in entries:
+    wanted = [entry for entry in entries if date_us - entry.modified_us <= within_s * 1_000_000]
+
+    def read(entry: Entry) -> Presence | None:
         with suppress(NotFound):
             presence = Presence.decode(place.store.get(entry.key).body)
-            if presence is not None:
-                found.append(replace(presence, seen_s=max(0, date_us - entry.modified_us) / 1_000_000))
+            return presence and replace(presence, seen_s=max(0, date_us - entry.modified_us) / 1_000_000)
+        return None
+
+    with ThreadPoolExecutor(READS_AT_ONCE, "chromalith-presence") as pool:  # workers that live for seconds leave thousands
+        found = [presence for presence in pool.map(read, wanted) if presence is not None]
     return sorted(found, key=lambda presence: presence.seen_s)
 
 
 def live(place: Place, within_s: float = LIVE_S) -> list[Presence]:
     """Those that were not closed and said something lately. Raises ``Unavailable``."""
-    return [presence for presence in read_all(place) if not presence.ended and presence.seen_s <= within_s]
+    return [presence for presence in read_all(place, within_s) if not presence.ended and presence.seen_s <= within_s]

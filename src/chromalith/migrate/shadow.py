@@ -270,7 +270,7 @@ class Shadow:
             due_s = self._clock.monotonic_s() + self._settings.recheck_s
             read = replace(job.read, answer=None)  # it will be asked for anew
             if not self._put(_Job(read, 0, job.offered_s, due_s, again=True)):
-                self._counting.add(read, "unchecked")
+                self._counting.add(read, "dropped" if self._closed else "unchecked")
 
     def _next(self) -> _Job | None:
         """The next read, once it is due and the share of the processor allows it; ``None``: nothing waits, this worker ends."""

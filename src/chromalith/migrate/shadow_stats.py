@@ -28,7 +28,7 @@ class Counts:
 
     Attributes:
         matches: the two answers agreed.
-        lag: they did not at first, and did (or were changing) a second later.
+        lag: they did not at first, and did (or were changing, or only tied) a second later.
         mismatches: they still did not.
         unchecked: they did not, and were not asked again, because too many others were waiting for that.
         errors: the other side raised.

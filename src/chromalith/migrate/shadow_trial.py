@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chromalith.clock import Clock
@@ -82,7 +82,11 @@ class Trials:
         return True
 
     def second(self, read: ShadowRead) -> None:
-        """Ask both again, the side that answered twice: whatever is written meanwhile shows in its two answers, or is lag."""
+        """Ask both again, the side that answered twice: whatever is written meanwhile shows in its two answers, or is lag.
+
+        A query is asked with its distances now: without them, which of equally near records was found can't be told from a miss."""
+        if read.verb == "query" and "distances" not in (include := list(read.arguments.get("include") or ())):
+            read = replace(read, arguments={**read.arguments, "include": [*include, "distances"]})
         with suppress(_Counted):
             before = self._ask(read, read.side)
             other = self._ask(read, read.side.other)

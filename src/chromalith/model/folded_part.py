@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chromalith.errors import Corrupt, Invalid
+from chromalith.model.arrow_memory import arrow_reader
 from chromalith.model.folded import FoldedSet, Run, State, oldest_day
 from chromalith.model.ids import DeltaId
 
@@ -213,7 +214,7 @@ def decode_part(body: bytes, key: str) -> FoldedPart:
 
 
 def _decoded(body: bytes, key: str) -> FoldedPart:
-    file = pq.ParquetFile(pa.BufferReader(body))
+    file = pq.ParquetFile(arrow_reader(body))
     stated = (file.metadata.metadata or {}).get(_FORMAT_KEY.encode(), b"")
     if not stated.isdigit():
         raise ValueError("it names no format")

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from chromalith.errors import Unavailable
+from chromalith.model.arrow_memory import arrow_reader
 from chromalith.model.parquet_footer import ColumnChunk, read_footer
 
 ROWS_PER_BYTE = 4_096
@@ -50,9 +51,9 @@ def read_bounded(body: bytes, *, rows_max: int, bytes_max: int) -> pa.Table:
         raise OverLimits(f"too many rows rows={footer.rows} limit={rows_max}")
     repeated = {chunk.path for chunk in footer.chunks if chunk.type == _BYTE_ARRAY and chunk.encodings & _DICTIONARY}
     _within(sum(_decoded_bytes(footer.chunks)), bytes_max)
-    file = pq.ParquetFile(pa.BufferReader(body), read_dictionary=sorted(repeated) or None)
-    _within(sum(_list_bytes(file.schema_arrow, footer.rows)), bytes_max)
     try:
+        file = pq.ParquetFile(arrow_reader(body), read_dictionary=sorted(repeated) or None)
+        _within(sum(_list_bytes(file.schema_arrow, footer.rows)), bytes_max)
         table = file.read()
     except MemoryError as error:
         raise Unavailable(

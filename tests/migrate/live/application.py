@@ -18,7 +18,7 @@ from typing import Any
 import chromadb.errors
 import httpx
 import numpy as np
-from tests.migrate.live import diary, story
+from tests.migrate.live import diary, mutants, story
 from tests.migrate.live.diary import ACKNOWLEDGED, FAILED, UNKNOWN, Diary, Told
 from tests.migrate.live.judge import Possible, own_states, rows_of, same
 from tests.migrate.live.story import COLLECTIONS, Call
@@ -257,6 +257,7 @@ def seed(plan: Plan) -> None:
 def main() -> None:
     """See the module's docstring."""
     plan, number = Plan.decoded(sys.stdin.read()), int(sys.argv[1])
+    mutants.arm()
     try:
         Process(plan, number).run()
     except BaseException as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from tests.migrate.live import diary
+from tests.migrate.live import diary, mutants
 from tests.migrate.live.application import Plan, let_go, source_client
 from tests.migrate.live.judge import Expected, held, unequal
 from tests.migrate.live.story import COLLECTIONS
@@ -96,6 +96,15 @@ class Application:
         """What the records must be now."""
         return Expected.from_stories({number: story.calls for number, story in self.stories().items()}, self.plan.pool)
 
+    def refused(self, since: float = 0.0) -> list[str]:
+        """Calls that began after ``since`` (a monotonic time) and that the application was told an error of."""
+        return [
+            f"process {number} call {told.call.number} {told.call.op}: {told.error}"
+            for number, story in self.stories().items()
+            for told in story.refused
+            if told.start >= since and "Failed to deserialize" not in told.error  # a stock server always refuses those
+        ]
+
     def wrong_reads(self, allowed: Sequence[tuple[float, float]] = ()) -> list[str]:
         """What reads showed that they must not: never what was not written, and what was once true only in the times ``allowed``."""
         found = [f"process {number}: {error}" for number, story in self.stories().items() for error in story.errors]
@@ -155,6 +164,11 @@ class Operator:
             process.kill()
             process.wait()
 
+    @property
+    def module(self) -> str:
+        """What is run: the command line, or one of its mutants."""
+        return mutants.MODULE if mutants.VARIABLE in self.environment else "chromalith.cli.app"
+
     def command(self, verb: str, *arguments: str) -> list[str]:
         state = ("--state", self.plan.state) if self.plan.state else ("--store", self.plan.target)
         return ["migrate", verb, *arguments, "--name", self.plan.migration, *state]
@@ -168,7 +182,7 @@ class Operator:
         """Run a verb. Told to try again, it does, as a person would, ``again`` times. Any other code is a failure of the test."""
         until = time.monotonic() + CLIENT_DIES_S
         while again > 0:
-            done = self.once([sys.executable, "-m", "chromalith.cli.app", *self.command(verb, *arguments)])
+            done = self.once([sys.executable, "-m", self.module, *self.command(verb, *arguments)])
             if done.code != TRY_AGAIN or TRY_AGAIN in codes:
                 break
             if "refused: clients:" in done.output and time.monotonic() < until:
@@ -211,7 +225,7 @@ class Operator:
         """``migrate reconcile --follow`` in the background, until the test ends."""
         with (Path(self.plan.folder) / "reconcile.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "chromalith.cli.app", *self.command("reconcile", "--follow")],
+                [sys.executable, "-m", self.module, *self.command("reconcile", "--follow")],
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(self.environment),
             )  # fmt: skip
         self.following.append(process)

@@ -23,6 +23,8 @@ class Diary:
 
     def __init__(self, path: Path) -> None:
         self._file: TextIO = path.open("a", buffering=1)
+        if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+            self._file.write("\n")  # the former process was killed in a line: else it would swallow the next one
 
     def begun(self, call: Call) -> None:
         self._note(event="begun", call=call.encoded())
@@ -46,7 +48,7 @@ class Diary:
 
 @dataclass
 class Told:
-    """One write as the diary tells it. ``end`` is infinite while it has none."""
+    """One call as the diary tells it. ``end`` is infinite while it has none, and nobody went on after it."""
 
     process: int
     call: Call
@@ -62,6 +64,8 @@ class Story:
 
     calls: list[Told] = field(default_factory=list)
     """Writes, in the order in which they began. Reads are counted only."""
+    refused: list[Told] = field(default_factory=list)
+    """Calls, reads among them, that the application was told an error of."""
     wrong: list[dict[str, Any]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     reads: int = 0
@@ -76,6 +80,8 @@ def read(path: Path, process: int) -> Story:
     for line in _lines(path):
         match line["event"]:
             case "begun":
+                if open_call is not None and open_call.end == float("inf"):
+                    open_call.end = line["at"]  # its process died in it, and is another one now
                 open_call = Told(process, Call.decoded(line["call"]), line["at"])
                 story.number = open_call.call.number
                 if open_call.call.writes:
@@ -84,7 +90,10 @@ def read(path: Path, process: int) -> Story:
                     story.reads += 1
             case "ended":
                 assert open_call is not None
+                assert open_call.call.number == line["number"], "a line of the diary is missing"
                 open_call.end, open_call.outcome, open_call.error = line["at"], line["outcome"], line["error"]
+                if open_call.outcome != ACKNOWLEDGED:
+                    story.refused.append(open_call)
             case "wrong":
                 story.wrong.append(line)
             case "defect":

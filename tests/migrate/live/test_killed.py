@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,47 +15,52 @@ from tests.migrate.live.scene import LONG, WALK, Scene, Size, scene
 from tests.servers import ChromaServer
 
 pytestmark = pytest.mark.server
+TRIES = 3
 FREEZING = ("switch", "rollback", "ramp")
 """Verbs that freeze writes. A freeze that nobody ends costs ``freeze_limit_s``, so the short form kills few of them."""
 
 
-def kill_at_calls(on: Scene, calls: list[int], moments: tuple[str, ...], verb: str, *arguments: str) -> int:
-    """Run a verb once for each of ``calls``, killed there. Returns how many of the runs were killed."""
+def kill_at_calls(on: Scene, calls: list[int], verb: str, *arguments: str) -> int:
+    """Run a verb once for each of ``calls``, killed there, in turn before the call and after it. Returns how many of the runs were killed.
+
+    A run that was not killed, as what it found was not in order, is made again at the same call."""
     killed = 0
-    for call in calls:
-        for moment in moments:
+    for call, moment in zip(calls, itertools.cycle(("after", "before")), strict=False):
+        for _ in range(TRIES):
             command = on.operator.command(verb, *arguments)
             done = on.operator.once([sys.executable, "-m", "tests.migrate.live.killed", str(call), moment, *command])
             assert done.code in (-signal.SIGKILL, DONE, TRY_AGAIN, DIFFERENT), done.output[-3_000:]
-            killed += done.code == -signal.SIGKILL
-            if done.code == DONE:  # it has fewer calls, and has done what it should
-                return killed
+            if done.code in (-signal.SIGKILL, DONE):
+                break
+        killed += done.code == -signal.SIGKILL
+        if done.code == DONE:  # it has fewer calls, and has done what it should
+            break
     return killed
 
 
 @pytest.mark.parametrize(
-    ("calls", "freezing", "moments"),
+    ("calls", "freezing", "least"),
     [
-        pytest.param([11], [14], ("after",), id="few", marks=LONG),
-        pytest.param(list(range(1, 120, 3)), list(range(1, 60, 4)), ("before", "after"), id="long", marks=LONG),
+        pytest.param([11], [14], 1, id="few", marks=LONG),
+        pytest.param(list(range(1, 120, 3)), list(range(1, 60, 4)), 5, id="long", marks=LONG),
     ],
 )
 def test_the_tool_killed_at_store_calls_and_run_again_walks_the_same_way(
-    calls: list[int], freezing: list[int], moments: tuple[str, ...], own_chroma_server: ChromaServer, tmp_path: Path
+    calls: list[int], freezing: list[int], least: int, own_chroma_server: ChromaServer, tmp_path: Path
 ) -> None:
     """Each verb is killed at calls to the store, early and late, and then simply run again; at the end nothing is lost."""
-    killed = 0
+    killed: Counter[str] = Counter()
     with scene(own_chroma_server, tmp_path, Size(calls=10)) as on:
         on.operator.follow()
         for _, steps in WALK:
             for verb, *arguments in steps:
-                killed += kill_at_calls(on, freezing if verb in FREEZING else calls, moments, verb, *arguments)
+                killed[verb] += kill_at_calls(on, freezing if verb in FREEZING else calls, verb, *arguments)
                 on.step(verb, *arguments)
         on.check("cutover, each verb killed")
-        killed += kill_at_calls(on, freezing, moments, "rollback")
+        killed["rollback"] += kill_at_calls(on, freezing, "rollback")
         on.step("rollback")
         on.end(target=False)
-    assert killed >= 4
+    assert all(times >= least for times in killed.values()), killed
 
 
 @pytest.mark.parametrize("seed", [pytest.param(5, marks=LONG)])

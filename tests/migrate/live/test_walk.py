@@ -38,6 +38,7 @@ def test_every_phase_is_walked_while_the_application_works(
             on.operator.run("complete", "--yes")
         on.application.work(size.calls)
         on.end(source=False)
+        assert on.application.refused() == [], "nobody was told an error"
 
 
 @pytest.mark.parametrize(("phase", "size", "again"), ROLLBACKS)

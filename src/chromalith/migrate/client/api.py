@@ -157,8 +157,7 @@ class MigratingAPI(ServerAPI):
         tenant: str = DEFAULT_TENANT,
         database: str = DEFAULT_DATABASE,
     ) -> Sequence[CollectionModel]:
-        found = self._catalog.listed(tenant, database)[offset or 0 :]
-        return found if limit is None else found[:limit]
+        return self._catalog.listed(tenant, database, limit, offset)
 
     @verb
     def create_collection(

@@ -13,6 +13,7 @@ from chromadb.api import ServerAPI
 from chromadb.api.base_http_client import BaseHTTPClient
 
 from chromalith.chroma.side import ChromaSide
+from chromalith.errors import Invalid
 from chromalith.migrate.port import Role, SideKind, Sides
 
 OpenSide = Callable[[], ChromaSide]
@@ -29,16 +30,27 @@ class AtHand:
         self._openers = openers
         self._locks = {role: threading.Lock() for role in Role}
         self._opened: dict[Role, ChromaSide] = {}
+        self._closed = False
 
     def __getitem__(self, role: Role) -> ChromaSide:
-        """One side. Raises ``Unavailable``, ``Invalid``, ``NotFound``, ``Conflict`` if it can't be opened."""
+        """One side. Raises ``Unavailable``, ``Invalid``, ``NotFound``, ``Conflict`` if it can't be opened; ``Invalid`` after :meth:`close`."""
         side = self._opened.get(role)
         if side is not None:
             return side
         with self._locks[role]:
             if role not in self._opened:
-                self._opened[role] = self._openers[role]()
+                self._check_open()
+                side = self._openers[role]()
+                if self._closed:  # meanwhile: nobody would close it
+                    side.close()
+                self._check_open()
+                self._opened[role] = side
             return self._opened[role]
+
+    def _check_open(self) -> None:
+        """A call that outlasts the client (a shadow read, a write to a side that hangs) must not open a side again, which nobody closes."""
+        if self._closed:
+            raise Invalid("the client is closed", hint="open a new one")
 
     def server(self, role: Role) -> ServerAPI:
         """Its engine."""
@@ -62,6 +74,7 @@ class AtHand:
 
     def close(self) -> None:
         """Let go of what was opened; calling it again is allowed."""
+        self._closed = True
         for role in Role:
             side = self._opened.pop(role, None)
             if side is not None:

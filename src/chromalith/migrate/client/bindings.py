@@ -52,10 +52,12 @@ class Bindings:
         self._sides = sides
         self._lock = threading.Lock()
         self._bound: dict[UUID, Bound] = {}
+        self._gone: set[UUID] = set()
 
     def note(self, role: Role, model: CollectionModel) -> None:
         """A side has shown this collection to the application."""
         with self._lock:
+            self._gone.discard(model.id)
             bound = self._bound.get(model.id)
             if bound is None:
                 self._bound[model.id] = Bound(model.name, role, {role: model.id}, space=definition_of(model).space)
@@ -73,12 +75,15 @@ class Bindings:
             if uuid in self._bound:
                 self._bound[uuid].name = name
 
-    def forget(self, name: str) -> None:
-        """A collection of this name was deleted: its counterparts may be other ones from now on."""
+    def forget(self, name: str, deleted_on: Role) -> None:
+        """A collection of this name was deleted on this side, and its ids mean nothing from now on.
+
+        Those that this side gave, it will say so of. The other may have the collection still: it is let go, or did not answer."""
         with self._lock:
-            for bound in self._bound.values():
-                if bound.name == name:
-                    bound.ids = {bound.own: bound.ids[bound.own]}
+            gone = {uuid: bound for uuid, bound in self._bound.items() if bound.name == name}
+            self._gone.update(uuid for uuid, bound in gone.items() if bound.own is not deleted_on)
+            for uuid in gone:
+                del self._bound[uuid]
 
     def name(self, uuid: UUID, main: Role, *, dual: bool = False) -> str:
         """The collection's name. Raises Chroma's ``NotFoundError``, and what the sides raise.
@@ -121,8 +126,11 @@ class Bindings:
     def _of(self, uuid: UUID, first: Role) -> Bound:
         with self._lock:
             bound = self._bound.get(uuid)
+            gone = uuid in self._gone
         if bound is not None:
             return bound
+        if gone:
+            raise NotFoundError(f"Collection [{uuid}] does not exist")
         missing: Exception | None = None
         for role in (first, first.other):
             try:
@@ -136,7 +144,11 @@ class Bindings:
                 raise missing from None  # the side that counts has answered
         else:
             raise missing if missing is not None else NotFoundError(f"Collection [{uuid}] does not exist")
-        return self._bound[uuid]
+        with self._lock:
+            bound = self._bound.get(uuid)
+        if bound is None:  # deleted meanwhile
+            raise NotFoundError(f"Collection [{uuid}] does not exist")
+        return bound
 
     def _match(self, uuid: UUID, bound: Bound, role: Role, alone: bool) -> UUID:
         """The id on ``role`` of the collection of this name, if the application's id is still the one of that name on its own side."""

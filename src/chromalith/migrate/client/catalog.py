@@ -7,6 +7,7 @@ that are moved.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 from uuid import UUID
 
@@ -65,17 +66,20 @@ class CatalogVerbs:
 
     # Collections: reads --------------------------------------------------------------------------------------------
 
-    def listed(self, tenant: str, database: str) -> list[CollectionModel]:
-        """All collections of a database, as the application sees them."""
+    def listed(
+        self, tenant: str, database: str, limit: int | None = None, offset: int | None = None
+    ) -> list[CollectionModel]:
+        """The collections of a database, as the application sees them."""
         if not self.is_home(tenant, database):
-            return list(self.source().list_collections(tenant=tenant, database=database))
+            return list(self.source().list_collections(limit, offset, tenant, database))
         view = self.view()
-        return [
-            self._seen(role, model)
-            for role in self._roles(view)
-            for model in self._all(role)
-            if view.main(model.name) is role
-        ]
+        roles = self._roles(view)
+        if len(roles) == 1:
+            return [self._seen(roles[0], model) for model in self._all(roles[0], limit, offset)]
+        found = [
+            self._seen(role, model) for role in roles for model in self._all(role) if view.main(model.name) is role
+        ][offset or 0 :]
+        return found if limit is None else found[:limit]
 
     def counted(self, tenant: str, database: str) -> int:
         """How many there are."""
@@ -116,6 +120,7 @@ class CatalogVerbs:
         if not self.is_home(tenant, database):
             return make(self.source(), {"tenant": tenant, "database": database}, False)
         self._core.used()
+        metadata = deepcopy(metadata)  # the second's write may outlast the call
 
         def send(role: Role, _: Sequence[int] | None, second: bool) -> Any:
             # The second may have it: from a copy, or from a call of this that was tried again.
@@ -132,16 +137,17 @@ class CatalogVerbs:
             return
         self._core.used()
 
-        def send(role: Role, _: Sequence[int] | None, second: bool) -> None:
+        def send(role: Role, _: Sequence[int] | None, second: bool) -> Role:
             try:
                 self._core.sides.server(role).delete_collection(name, **self._core.sides.at(role))
             except NotFoundError:
                 if not second:
                     raise
+            return role
 
         with chroma_errors():
-            self._core.write(Write(name, DELETE_COLLECTION, (), send))
-        self._core.bindings.forget(name)
+            deleted_on = self._core.write(Write(name, DELETE_COLLECTION, (), send))[0]
+        self._core.bindings.forget(name, deleted_on)
 
     def modify(
         self, uuid: UUID, new_name: str | None, new_metadata: Any, new_configuration: Any, tenant: str, database: str
@@ -165,13 +171,25 @@ class CatalogVerbs:
                 )
             return call
 
+        new_metadata = deepcopy(new_metadata)  # the second's write may outlast the call
         with chroma_errors():
             name = self._core.name_to_write(uuid)
             rename = None if new_name == name else new_name
+            if rename is not None:
+                self._refuse_a_move(name, rename)
             call = Write(name, MODIFY, (), send)
             self._core.write(call, when_dual=refused)
         if rename is not None:
             self._core.bindings.renamed(uuid, rename)
+
+    def _refuse_a_move(self, name: str, new_name: str) -> None:
+        """Where chosen collections were moved, the name tells the side: another one would hide the records behind the other side."""
+        view = self.view()
+        if view.main(name) is not view.main(new_name):
+            raise Invalid(
+                f"a collection can't be renamed across the migration's choice name={name!r} new_name={new_name!r}",
+                hint="only chosen collections were moved, and are found by name; rename it when this client is out of the application",
+            )
 
     # Parts ---------------------------------------------------------------------------------------------------------
 
@@ -181,8 +199,8 @@ class CatalogVerbs:
         main = view.state.main
         return [main] if main is Role.SOURCE or view.state.collections is None else [Role.TARGET, Role.SOURCE]
 
-    def _all(self, role: Role) -> Sequence[CollectionModel]:
-        return self._core.sides.server(role).list_collections(**self._core.sides.at(role))
+    def _all(self, role: Role, limit: int | None = None, offset: int | None = None) -> Sequence[CollectionModel]:
+        return self._core.sides.server(role).list_collections(limit, offset, **self._core.sides.at(role))
 
     def _seen(self, role: Role, model: CollectionModel, *, shown: UUID | None = None) -> CollectionModel:
         """The collection as the application is to see it: in its own database, whatever the side calls that."""

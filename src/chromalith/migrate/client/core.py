@@ -20,6 +20,7 @@ from chromalith.client.errors import chroma_errors
 from chromalith.errors import ChromalithError, Invalid, Unknown
 from chromalith.migrate.client.at_hand import AtHand
 from chromalith.migrate.client.bindings import Bindings
+from chromalith.migrate.daemons import DaemonExecutor
 from chromalith.migrate.dual import DualWriter, WhenDual, Write
 from chromalith.migrate.follower import Follower
 from chromalith.migrate.journal import Journal
@@ -72,8 +73,9 @@ class Core:
         self.client = place.clock.random_hex(16)
         self.tally = Tally()
         self.bindings = Bindings(sides)
-        self.follower = Follower(States(place), who=f"{whoami()} client {self.client}")
-        self.journal = Journal(place, client=self.client)
+        # Daemons all of them: the end of a process waits for no store that is away.
+        self.follower = Follower(States(place), who=f"{whoami()} client {self.client}", executor=DaemonExecutor)
+        self.journal = Journal(place, client=self.client, executor=DaemonExecutor)
         self._writer = DualWriter(
             self.follower, self.journal, may_land=self._may_land, lowered_to=lowered_to, tally=self.tally
         )
@@ -82,7 +84,7 @@ class Core:
         self._sticky = sticky
         self._numbers = itertools.count()
         self._started_us = place.clock.now_us()
-        self._announcer = Announcer(place, self.client, self._describe)
+        self._announcer = Announcer(place, self.client, self._describe, executor=DaemonExecutor)
         self._closing = threading.Lock()
         self._closed = False
 

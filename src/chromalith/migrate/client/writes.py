@@ -1,16 +1,20 @@
 """The verbs that write records, taken apart for the protocol: which ids, and how each side gets its part.
 
-The application's ``Collection`` has validated, normalised and embedded before: both sides get the same values.
+The application's ``Collection`` has validated, normalised and embedded before: both sides get the same values. While both are live these
+are copies: the second's write may outlast the call, and an application fills its lists and arrays anew as soon as it has its answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from chromadb.api import ServerAPI
 
+from chromalith.chroma.side import OVERLAP
 from chromalith.client.errors import chroma_errors
 from chromalith.errors import Invalid
 from chromalith.migrate.client.core import Core
@@ -42,26 +46,29 @@ class WriteVerbs:
     def write(self, op: str, uuid: UUID, ids: Sequence[str], columns: Mapping[str, Any]) -> bool:
         """``add``, ``update`` or ``upsert``. ``columns``: the rest of a record, by Chroma's names."""
 
-        def send(role: Role, rows: Sequence[int] | None, second: bool) -> Any:
-            def act(server: ServerAPI, here: UUID, at: Mapping[str, Any]) -> bool:
-                limit = self._core.sides[role].limits.records_per_write
-                if not second or len(ids) <= limit:
-                    return _write(server, op, here, at, ids, columns, rows)
-                for piece in _cut(range(len(ids)) if rows is None else rows, limit):
-                    _write(server, op, here, at, ids, columns, piece)
-                return True
+        def call(ids: Sequence[str], columns: Mapping[str, Any]) -> Write:
+            def send(role: Role, rows: Sequence[int] | None, second: bool) -> Any:
+                def act(server: ServerAPI, here: UUID, at: Mapping[str, Any]) -> bool:
+                    limit = self._core.sides[role].limits.records_per_write
+                    if not second or len(ids) <= limit:
+                        return _write(server, op, here, at, ids, columns, rows)
+                    for piece in _cut(range(len(ids)) if rows is None else rows, limit):
+                        _write(server, op, here, at, ids, columns, piece)
+                    return True
 
-            return self._core.on(role, uuid, act)
+                return self._core.on(role, uuid, act)
 
-        def check() -> None:
-            kinds = {self._core.sides[role].kind for role in Role}
-            if kinds & _STRICT:
-                columns_given = [columns[name] for name in ("embeddings", "documents", "uris", "metadatas")]
-                operations(_OPS[op], ids, *columns_given)
+            def check() -> None:
+                kinds = {self._core.sides[role].kind for role in Role}
+                if kinds & _STRICT:
+                    columns_given = [columns[name] for name in ("embeddings", "documents", "uris", "metadatas")]
+                    operations(_OPS[op], ids, *columns_given)
+
+            return Write(name, op, tuple(ids), send, check)
 
         with chroma_errors():
             name = self._core.name_to_write(uuid)
-            return all(self._core.write(Write(name, op, tuple(ids), send, check)))
+            return all(self._core.write(call(ids, columns), when_dual=lambda view, limit: call(list(ids), _kept(columns))))
 
     def delete(self, uuid: UUID, ids: Sequence[str] | None, where: Any, where_document: Any, limit: int | None) -> Any:
         """Chroma's ``delete``; returns what it does."""
@@ -72,7 +79,7 @@ class WriteVerbs:
 
                 def act(server: ServerAPI, here: UUID, at: Mapping[str, Any]) -> Any:
                     size = DELETE_IDS_MAX if filtered else len(chosen or ())
-                    if second:
+                    if second or filtered:  # the ids of a filter are ours, and the application knows nothing of them
                         size = min(size, self._core.sides[role].limits.records_per_write)
                     if chosen is None or len(chosen) <= size:
                         return _delete(server, here, at, chosen, where, where_document, limit)
@@ -83,14 +90,16 @@ class WriteVerbs:
 
             return Write(name, "delete", tuple(ids or ()), send)
 
-        def resolved(view: View, most: float) -> Write:
-            route = Route(view.state, most)
-            return call(self._found(route, uuid, ids, where, where_document, limit), None)
+        def when_dual(view: View, most: float) -> Write:
+            if ids and not filtered:
+                return call(list(ids), limit)
+            return call(self._found(Route(view.state, most), uuid, ids, where, where_document, limit), None)
 
         filtered = bool(where) or bool(where_document)
+        where, where_document = deepcopy(where), deepcopy(where_document)
         with chroma_errors():
             name = self._core.name_to_write(uuid)
-            answers = self._core.write(call(ids, limit), when_dual=resolved if filtered or not ids else None)
+            answers = self._core.write(call(ids, limit), when_dual=when_dual)
         return _counted(answers)
 
     def _found(
@@ -103,12 +112,39 @@ class WriteVerbs:
         if route.writes_percent in (0.0, 100.0):
             roles = [route.authority("")]
         only = limit if len(roles) == 1 else None
-        wanted = {"ids": ids, "where": where, "where_document": where_document, "limit": only, "include": []}
+        wanted = {"ids": ids, "where": where, "where_document": where_document, "include": []}
         found: list[str] = []
         for role in roles:
-            answer = self._core.on(role, uuid, lambda server, here, at: server._get(here, **wanted, **at))
-            found += [record_id for record_id in answer["ids"] if route.authority(record_id) is role]
+            there = self._core.on(role, uuid, lambda server, here, at: self._ids(role, server, {**wanted, **at}, here, only))
+            found += [record_id for record_id in there if route.authority(record_id) is role]
         return found if limit is None else found[:limit]
+
+
+    def _ids(self, role: Role, server: ServerAPI, wanted: Mapping[str, Any], here: UUID, limit: int | None) -> list[str]:
+        """What a ``get`` of ids alone finds; in pages where one answer never has all (Chroma Cloud), as far as nobody deletes meanwhile."""
+        side = self._core.sides[role]
+        if not side.cut_listings:
+            return list(server._get(here, **wanted, limit=limit)["ids"])
+        found: dict[str, None] = {}
+        page, offset = side.limits.records_per_read, 0
+        while limit is None or len(found) < limit:
+            ids = server._get(here, **wanted, limit=page, offset=offset)["ids"]
+            found.update(dict.fromkeys(ids))
+            if len(ids) < page:
+                break
+            offset += page - OVERLAP  # a record that is deleted before it moves those behind it forward
+        return list(found)[:limit]
+
+
+def _kept(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Copies of the values, of which nothing is the caller's."""
+    return {name: None if column is None else [_copied(value) for value in column] for name, column in columns.items()}
+
+
+def _copied(value: Any) -> Any:
+    if value is None or isinstance(value, str):
+        return value
+    return value.copy() if isinstance(value, np.ndarray) else deepcopy(value)
 
 
 def _write(

@@ -280,6 +280,10 @@ class Flow:
         routine.names.now = {}
         self._parameters(routine, defaults)
         self.block(body, routine.names, routine)
+        if all(
+            v.is_foreign(thing) for thing in routine.returns
+        ):  # a protocol's, an abstract method, or it comes from elsewhere
+            self.program.give_back(routine, annotated(self.x, getattr(routine.node, "returns", None), routine.names))
 
     def _parameters(self, routine: Routine, defaults: dict[str, Value]) -> None:
         names, parameters = routine.names, routine.parameters
@@ -296,7 +300,8 @@ class Flow:
             self.x.bind_name(each.arg, value, names)
         for extra in (routine.node.args.vararg, routine.node.args.kwarg):
             if extra is not None:
-                self.x.bind_name(extra.arg, routine.given.get(extra.arg, NOTHING), names)
+                given = routine.given.get(extra.arg, NOTHING)
+                self.x.bind_name(extra.arg, given or items(annotated(self.x, extra.annotation, names)), names)
 
     def _fixture(self, parameter: ast.arg, routine: Routine) -> Value:
         """pytest calls by name: a parameter of a test or of a fixture is what the fixture of its name gives."""

@@ -74,7 +74,7 @@ def check_timing(timing: Timing) -> None:
 
 
 def may_start_again(there: State, wanted: State) -> None:
-    """Raises ``Conflict`` (another migration has this name), ``Invalid`` (it has gone on)."""
+    """Raises ``Conflict`` (another migration has this name, or it has other times), ``Invalid`` (it has gone on)."""
     if (there.source, there.target, there.collections) != (wanted.source, wanted.target, wanted.collections):
         raise Conflict(
             f"there is a migration of this name between other sides name={there.name!r}"
@@ -86,6 +86,13 @@ def may_start_again(there: State, wanted: State) -> None:
         raise Invalid(
             f"this migration was started already name={there.name!r} phase={there.phase}",
             hint=f"legal here: {legal}" if legal else "it has ended; start another with its own --name",
+        )
+    differ = [name for name, value in asdict(there.timing).items() if value != getattr(wanted.timing, name)]
+    if differ:
+        kept = ", ".join(f"{name}={getattr(there.timing, name):g}" for name in differ)
+        raise Conflict(
+            f"this migration was started with other times name={there.name!r} {kept}",
+            hint="say the same again, or take it back first: `chromalith migrate cancel`, then `chromalith migrate forget --yes`",
         )
 
 

@@ -251,9 +251,13 @@ class Walk:
             return state
         if not isinstance(error, Exception):
             raise error
+        todo = (
+            error.hint
+            if isinstance(error, Conflict) and error.hint
+            else "`chromalith migrate reconcile`, then try again"
+        )
         raise Cancelled(
-            f"`{plan.verb}` was cancelled, and writes go on as before: {why}",
-            hint="nothing was changed; `chromalith migrate reconcile`, then try again",
+            f"`{plan.verb}` was cancelled, and writes go on as before: {why}", hint=f"nothing was changed; {todo}"
         ) from error
 
     def _unfreeze_surely(self, freeze_id: str, verb: str, why: str) -> State:

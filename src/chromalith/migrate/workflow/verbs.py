@@ -114,13 +114,17 @@ class Workflow:
         """Begin: check both sides, write the state (phase direct), and create the source's collections at the target.
 
         Raises ``Invalid``, before anything is written: the sides are one place; a collection of the target has another distance or
-        dimension; the migration has gone on already. ``Conflict``: there is one of this name between other sides."""
+        dimension; the migration has gone on already. ``Conflict``: there is one of this name between other sides, or with other times."""
         if (source.url, source.tenant, source.database) == (target.url, target.tenant, target.database):
             raise Invalid(f"source and target are the same url={source.url}", hint="give another --target")
-        chosen = None if collections is None else tuple(collections)
-        state = State(self.place.name, source, target, collections=chosen, timing=timing or Timing())
-        check_timing(state.timing)
+        chosen = None if collections is None else tuple(sorted(set(collections)))
+        if chosen == ():
+            raise Invalid("no collection is to be moved", hint="name some, or leave `collections` out for all")
+        if timing is not None:
+            check_timing(timing)
         there = self.states.find()
+        timing = timing or (Timing() if there is None else there.timing)
+        state = State(self.place.name, source, target, collections=chosen, timing=timing)
         if there is not None:
             may_start_again(there, state)
         found = tuple(catalog.examine(self.sides(), chosen))

@@ -1,0 +1,113 @@
+"""The tools of the migration hang like anybody: what they noted stays noted until nothing of theirs can land."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from tests.migrate.memory_side import MemoryCollection
+from tests.migrate.worlds import NAME, Two
+
+from chromalith.clock import ManualClock
+from chromalith.errors import Unavailable, Unknown
+from chromalith.migrate.daemons import DaemonExecutor
+from chromalith.migrate.journal import Journal
+from chromalith.migrate.places import Place
+from chromalith.migrate.port import Role
+from chromalith.migrate.renewals import RENEWED_MAX_S, Kept, Renewals
+from chromalith.store.memory import MemoryStore
+
+
+@pytest.mark.parametrize("error", [Unavailable("down"), Unknown("lost"), RuntimeError("nonsense")])
+def test_a_repair_that_fails_after_its_note_was_called_abandoned_is_noted_again(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others removed the entry when the sides were equal for a moment; what the repair wrote, or may write yet, needs another look."""
+    two = Two()
+    two.write("add", ["a"], second=False)
+    journal = two.new_journal()
+    for item in journal.entries().touched:
+        journal.remove([item.key])
+    hung = threading.Event()
+
+    def hang(self: Any, *_: Any) -> None:
+        journal.remove([item.key for item in journal.entries().touched])
+        two.clock.advance(130)
+        hung.set()
+        raise error
+
+    monkeypatch.setattr(MemoryCollection, "write", hang)
+    mender = two.reconciler().mender
+    try:
+        assert mender.mend(NAME, ["a"]).left == {"a"}
+    except RuntimeError:
+        assert isinstance(error, RuntimeError)
+    assert hung.is_set()
+    mender._journal.flush()
+    assert not two.new_journal().entries().empty
+
+
+def test_a_call_that_hangs_for_an_hour_is_not_renewed_any_more() -> None:
+    """A change of authority must not wait for ever; an entry is at most half its life old till then."""
+    clock = ManualClock()
+    journal = Journal(Place(MemoryStore(clock), "m", clock), linger_s=0)
+    kept = Kept(journal, journal.open("words", ["a"], authority=Role.SOURCE, op="add"), clock.monotonic_s())
+    renewed = 0
+    while kept.renew_in_time():
+        before = kept.entry.key
+        clock.advance(50)
+        journal.flush()
+        assert journal.entries().open >= 1
+        renewed += kept.entry.key != before or kept.is_old()
+        assert clock.monotonic_s() <= RENEWED_MAX_S + 50
+    assert clock.monotonic_s() > RENEWED_MAX_S
+    journal.stop()
+
+
+def test_a_machine_that_was_suspended_finds_its_notes_old_by_the_wall_clock() -> None:
+    """Its steady clock may have stood still meanwhile."""
+    clock = ManualClock()
+    journal = Journal(Place(MemoryStore(clock), "m", clock), linger_s=0)
+    kept = Kept(journal, journal.open("words", ["a"], authority=Role.SOURCE, op="add"), clock.monotonic_s())
+    assert not kept.is_old()
+    clock.wall_us += 61_000_000
+    assert kept.is_old()
+    journal.stop()
+
+
+def test_the_thread_that_renews_ends_with_the_last_call_and_begins_again() -> None:
+    renewals = Renewals(DaemonExecutor, look_s=0.01)
+    for _ in range(3):
+        asked, call = threading.Event(), Future[None]()
+
+        class Asked:
+            def renew_in_time(self, asked: threading.Event = asked) -> bool:
+                asked.set()
+                return True
+
+        renewals.keep(call, Asked())  # type: ignore[arg-type]
+        assert asked.wait(10)
+        threads = [each for each in threading.enumerate() if each.name.startswith("chromalith-renewals")]
+        call.set_result(None)
+        for each in threads:
+            each.join(10)
+            assert not each.is_alive()
+
+
+def test_at_the_end_of_the_process_nothing_that_waits_is_begun() -> None:
+    """A daemon thread that is cut off inside foreign code may take the process's exit code with it."""
+    code = """
+import atexit, time
+from chromalith.migrate import daemons
+atexit.register(time.sleep, 0.6)  # others have much to do at the end, too
+daemons.EXIT_S = 0.05
+pool = daemons.DaemonExecutor(1, "test")
+pool.submit(time.sleep, 0.3)
+pool.submit(print, "begun", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
