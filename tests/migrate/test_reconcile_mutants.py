@@ -72,7 +72,8 @@ def drops_without_a_note(patch: pytest.MonkeyPatch) -> None:
     def carried_out(self: Any, name: str, step: str, deleted: bool, freeze_id: Any) -> None:
         try:
             entry = self._journal.open(name, (), authority=Role.SOURCE, op=step)
-            self._write(entry, name, step, Role.SOURCE, deleted, self.find(Role.SOURCE, name))
+            kept = mend.Kept(self._journal, entry, self._journal.place.clock.monotonic_s())
+            self._write(kept, name, step, Role.SOURCE, deleted, self.find(Role.SOURCE, name))
         except mend_catalog.ChromalithError:
             return
 

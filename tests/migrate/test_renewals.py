@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from tests.migrate.client_world import words, world
 from tests.migrate.memory_side import MemoryCollection
 from tests.migrate.worlds import NAME, Two
 
@@ -16,6 +17,7 @@ from chromalith.clock import ManualClock
 from chromalith.errors import Unavailable, Unknown
 from chromalith.migrate.daemons import DaemonExecutor
 from chromalith.migrate.journal import Journal
+from chromalith.migrate.phases import Phase
 from chromalith.migrate.places import Place
 from chromalith.migrate.port import Role
 from chromalith.migrate.renewals import RENEWED_MAX_S, Kept, Renewals
@@ -111,3 +113,20 @@ pool.submit(print, "begun", flush=True)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_no_thread_of_a_migrating_client_keeps_its_process_from_ending() -> None:
+    """Each may hang in a request to a store or side that is away, for minutes; what it would write is found abandoned, or said anew."""
+    before = set(threading.enumerate())
+    with world() as made:
+        made.become(Phase.DUAL)
+        words(made.client, 3).get()
+        threads = [
+            each
+            for each in set(threading.enumerate()) - before
+            if each.name.startswith(
+                ("chromalith-second", "chromalith-closings", "chromalith-follower", "chromalith-presence")
+            )
+        ]
+        assert {each.name.split("-")[1].split("_")[0] for each in threads} >= {"second", "closings", "presence"}
+        assert all(each.daemon for each in threads), threads
