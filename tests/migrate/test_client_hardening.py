@@ -16,13 +16,13 @@ from chromadb.errors import InvalidArgumentError, NotFoundError
 from tests.migrate.client_world import TIMING, World, breakable, vectors, words, world
 
 from chromalith.chroma.side import ChromaSide
+from chromalith.clock import ManualClock
 from chromalith.errors import Invalid, Unavailable
 from chromalith.migrate.client.at_hand import AtHand
 from chromalith.migrate.phases import Phase
 from chromalith.migrate.places import Place
 from chromalith.migrate.port import Role
 from chromalith.migrate.presence import EVERY_S, Announcer, Presence
-from chromalith.clock import ManualClock
 from chromalith.store.memory import MemoryStore
 
 HASTY = replace(TIMING, second_write_s=0.05)

@@ -32,10 +32,11 @@ def arm(at: int, moment: str) -> None:
                 mine = made == at
             if mine and moment == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
-            answer = verb(*arguments, **named)
-            if mine:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return answer
+            try:
+                return verb(*arguments, **named)
+            finally:  # also if it failed: much of what is asked for is not there
+                if mine:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         return call
 

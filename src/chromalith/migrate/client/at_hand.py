@@ -33,7 +33,7 @@ class AtHand:
         self._closed = False
 
     def __getitem__(self, role: Role) -> ChromaSide:
-        """One side. Raises ``Unavailable``, ``Invalid``, ``NotFound``, ``Conflict`` if it can't be opened; ``Invalid`` after :meth:`close`."""
+        """One side. Raises ``Unavailable``, ``Invalid``, ``NotFound``, ``Conflict`` if it can't be opened, ``Invalid`` once closed."""
         side = self._opened.get(role)
         if side is not None:
             return side

@@ -115,20 +115,27 @@ class WriteVerbs:
         wanted = {"ids": ids, "where": where, "where_document": where_document, "include": []}
         found: list[str] = []
         for role in roles:
-            there = self._core.on(role, uuid, lambda server, here, at: self._ids(role, server, {**wanted, **at}, here, only))
+            there = self._ids(role, uuid, wanted, only)
             found += [record_id for record_id in there if route.authority(record_id) is role]
         return found if limit is None else found[:limit]
 
+    def _ids(self, role: Role, uuid: UUID, wanted: Mapping[str, Any], limit: int | None) -> list[str]:
+        """What a ``get`` of ids alone finds on one side; in pages where one answer never has all (Chroma Cloud), as far as nobody deletes
+        meanwhile."""
+        limits, cut = self._core.sides[role].limits, self._core.sides[role].cut_listings
 
-    def _ids(self, role: Role, server: ServerAPI, wanted: Mapping[str, Any], here: UUID, limit: int | None) -> list[str]:
-        """What a ``get`` of ids alone finds; in pages where one answer never has all (Chroma Cloud), as far as nobody deletes meanwhile."""
-        side = self._core.sides[role]
-        if not side.cut_listings:
-            return list(server._get(here, **wanted, limit=limit)["ids"])
+        def get(most: int | None, offset: int | None) -> list[str]:
+            answer = self._core.on(
+                role, uuid, lambda server, here, at: server._get(here, **wanted, **at, limit=most, offset=offset)
+            )
+            return list(answer["ids"])
+
+        if not cut:
+            return get(limit, None)
         found: dict[str, None] = {}
-        page, offset = side.limits.records_per_read, 0
+        page, offset = limits.records_per_read, 0
         while limit is None or len(found) < limit:
-            ids = server._get(here, **wanted, limit=page, offset=offset)["ids"]
+            ids = get(page, offset)
             found.update(dict.fromkeys(ids))
             if len(ids) < page:
                 break
