@@ -205,7 +205,9 @@ def test_collections_that_were_deleted_take_no_memory() -> None:
         assert (len(made.core.bindings._bound), len(made.core.bindings._gone)) == (0, 0)
 
 
-@pytest.mark.parametrize(("limit", "offset"), [(None, None), (2, None), (2, 1), (0, 0), (None, 2), (-1, None), (2, -1), (9, 9)])
+@pytest.mark.parametrize(
+    ("limit", "offset"), [(None, None), (2, None), (2, 1), (0, 0), (None, 2), (-1, None), (2, -1), (9, 9)]
+)
 def test_a_page_of_collections_is_chromas_own(tmp_path: Path, limit: int | None, offset: int | None) -> None:
     """Limit and offset mean what they mean to the side; its refusals too."""
     source = chromadb.PersistentClient(str(tmp_path), Settings(anonymized_telemetry=False))

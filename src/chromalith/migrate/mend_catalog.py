@@ -97,14 +97,17 @@ class CatalogMender:
             )
         if second is None:
             return CREATE, None
-        if not _holds_the_same(authority, second):
-            if deleted:  # the second kept the one that was deleted, and can't become the one that was made
-                return DELETE_COLLECTION, None
+        holds_the_same = _holds_the_same(authority, second)
+        if not holds_the_same and deleted:  # the second kept the one that was deleted, and can't become the one that was made
+            return DELETE_COLLECTION, None
+        if not same_description(authority, second):
+            return MODIFY, None
+        if not holds_the_same:
             return None, (
                 f"the collection {name!r} has another distance or dimension at the {main.other} than at the {main}:"
                 " delete it there, reconcile, then `chromalith migrate verify --repair`"
             )
-        return (None if same_description(authority, second) else MODIFY), None
+        return None, None
 
     def _carry_out(self, name: str, step: str, deleted: bool, freeze_id: str | None) -> str | None:
         """One step under an entry of its own; why it wasn't done, or ``None``."""

@@ -173,7 +173,8 @@ def read_all(place: Place, within_s: float = math.inf) -> list[Presence]:
             return presence and replace(presence, seen_s=max(0, date_us - entry.modified_us) / 1_000_000)
         return None
 
-    with ThreadPoolExecutor(READS_AT_ONCE, "chromalith-presence") as pool:  # workers that live for seconds leave thousands
+    # Workers that live for seconds leave thousands of them.
+    with ThreadPoolExecutor(READS_AT_ONCE, "chromalith-presence") as pool:
         found = [presence for presence in pool.map(read, wanted) if presence is not None]
     return sorted(found, key=lambda presence: presence.seen_s)
 

@@ -40,11 +40,11 @@ class AtHand:
         with self._locks[role]:
             if role not in self._opened:
                 self._check_open()
-                side = self._openers[role]()
-                if self._closed:  # meanwhile: nobody would close it
+                side = self._opened[role] = self._openers[role]()
+                if self._closed and self._opened.pop(role, None) is not None:  # meanwhile: else nobody would close it
                     side.close()
                 self._check_open()
-                self._opened[role] = side
+                return side
             return self._opened[role]
 
     def _check_open(self) -> None:

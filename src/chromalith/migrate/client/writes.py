@@ -68,7 +68,9 @@ class WriteVerbs:
 
         with chroma_errors():
             name = self._core.name_to_write(uuid)
-            return all(self._core.write(call(ids, columns), when_dual=lambda view, limit: call(list(ids), _kept(columns))))
+            return all(
+                self._core.write(call(ids, columns), when_dual=lambda view, limit: call(list(ids), _kept(columns)))
+            )
 
     def delete(self, uuid: UUID, ids: Sequence[str] | None, where: Any, where_document: Any, limit: int | None) -> Any:
         """Chroma's ``delete``; returns what it does."""
