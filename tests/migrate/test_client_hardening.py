@@ -163,6 +163,24 @@ def test_presences_do_not_queue_up_behind_a_store_that_hangs() -> None:
     assert len(calls) == 2  # the one that hung, and the last words
 
 
+def test_closing_does_not_wait_for_a_store_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last words are not worth more than a moment, and come after the write that hangs, or never."""
+    clock = ManualClock()
+    go, calls = threading.Event(), []
+
+    class Hangs(MemoryStore):
+        def put(self, key: str, *args: Any, **named: Any) -> Any:
+            calls.append(go.wait(60))
+            raise Unavailable("away")
+
+    monkeypatch.setattr("chromalith.migrate.presence.STOP_S", 0.05)
+    one = Announcer(Place(Hangs(clock), clock=clock), "c1", lambda: Presence("c1"))
+    one.touch(1)
+    one.stop()
+    assert calls == [], "it returned while the store hung"
+    go.set()
+
+
 def test_a_rename_that_would_change_sides_is_refused_after_a_migration_of_chosen_collections() -> None:
     """In phase complete the name tells the side: the records must not vanish behind the source's old ones."""
     with world() as made:

@@ -12,7 +12,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -29,6 +29,8 @@ EVERY_S = 10.0
 READS_AT_ONCE = 8
 LIVE_S = 60.0
 """A client that said nothing for so long is not live: six times :data:`EVERY_S`."""
+STOP_S = 5.0
+"""The most that closing waits for the last words: a store that hangs must not keep an application from ending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ class Announcer:
         return self._place.clock.monotonic_s() - self._at_s >= EVERY_S
 
     def stop(self) -> None:
-        """Write for the last time, if anything was written or done before. Calling it again is allowed."""
+        """Write for the last time, and wait :data:`STOP_S` for it at most. Calling it again is allowed."""
         if os.getpid() != self._process:
             return
         with self._lock:
@@ -150,9 +152,17 @@ class Announcer:
                 return
             self._stopped = True
             pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True)
-        self._put(ended=True)
+        if self._executor is None:
+            self._put(ended=True)
+            return
+        pool = pool or self._executor(1, "chromalith-presence")
+        try:
+            last = pool.submit(self._put, ended=True)
+        except RuntimeError:  # the interpreter ends: no thread begins anything any more
+            self._put(ended=True)
+            return
+        wait([last], STOP_S)
+        pool.shutdown(wait=False)
 
     def _put(self, *, ended: bool) -> None:
         with suppress(ChromalithError):
