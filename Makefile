@@ -63,7 +63,7 @@ chaos: env  ## processes killed 300 times and the server 10 times, on a real S3 
 scale: env  ## sixteen writer processes on a real S3 server, and a million deltas of 100,000 writers: three minutes
 	$(VENV)/python -m pytest -s -m slow tests/scale/test_many_writers.py tests/scale/test_folded_set.py
 
-migrate-live: env  ## long forms of migration: many processes, killed and interrupted in every phase; its exhaustive model: an hour
+migrate-live: env  ## long forms of migration: many processes, killed and interrupted in every phase; its exhaustive model: more than an hour
 	$(VENV)/python -m pytest -s -m slow tests/migrate tests/model
 
 simulate: env  ## whole histories with faults, from fresh seeds, until stopped; SIMULATE_ARGS="--minutes 10"
