@@ -110,11 +110,11 @@ def test_a_part_is_not_begun_when_another_took_half_of_the_life_of_its_note() ->
 
 def test_while_a_second_hangs_its_ids_stay_noted_however_long() -> None:
     """Longer than an entry lives: so no change of authority begins, and what lands late is compared."""
-    rig = Rig(clock=SYSTEM_CLOCK, look_s=0.02, second_write_s=0.02, abandoned_s=0.4)
+    rig = Rig(clock=SYSTEM_CLOCK, look_s=0.02, second_write_s=0.02, abandoned_s=1.5)
     go, journal = threading.Event(), Journal(Place(rig.inner, clock=rig.clock), timing=rig.states.get().timing)
     rig.fails[T] = lambda: go.wait(20) and None  # type: ignore[func-returns-value]
     rig.write("v", "a")
-    until_s = time.monotonic() + 1.2
+    until_s = time.monotonic() + 4  # a busy machine may keep the renewing thread for a second
     while time.monotonic() < until_s:
         listing = journal.entries()
         assert listing.open >= 1
