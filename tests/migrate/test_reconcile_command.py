@@ -22,6 +22,7 @@ from chromalith.migrate.places import Place
 from chromalith.migrate.port import Role
 from chromalith.migrate.state import State
 from chromalith.migrate.states import States
+from chromalith.store.port import Store
 from chromalith.store.url import open_store
 from chromalith.testing.faulty import Call, Fault, FaultyStore
 
@@ -186,6 +187,32 @@ def test_following_outlives_the_store_of_the_state(
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [bool(each["reasons"]) for each in told] == [True] * 4 + [False]
     assert (told[-1]["checked"], told[-1]["removed"], told[-1]["left"]) == (3, 1, 0)
+
+
+def test_following_begins_while_a_side_is_away(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so once, waits, and does its work when the side is back."""
+    down = True
+
+    def choose(call: Call) -> Fault | None:
+        return Fault.BEFORE if down else None
+
+    def back() -> None:
+        nonlocal down
+        down = False
+
+    def opened(url: str, **options: Any) -> Store:
+        store = open_store(url, **options)
+        return FaultyStore(store, choose, SYSTEM_CLOCK) if "source" in url else store
+
+    monkeypatch.setattr("chromalith.client.client.open_store", opened)
+    note(place, "a", "b", "c")
+    each_wait(monkeypatch, iter([lambda: None, back, lambda: None]))
+    capsys.readouterr()
+    assert run(["migrate", "reconcile", "--store", "./target", "--follow", "--json"]) == 130
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(bool(each["reasons"]), each["checked"]) for each in told] == [(True, 0), (False, 3)]
 
 
 def test_following_takes_a_new_copy_of_a_directory_that_was_written(

@@ -13,7 +13,7 @@ from chromalith.chroma.private_copy import WRITTEN
 from chromalith.cli.failures import TRY_AGAIN
 from chromalith.cli.invocation import Invocation, command
 from chromalith.cli.migrate_common import DryRunOption, NameOption, StateOption, open_place, open_sides
-from chromalith.errors import ChromalithError, NotFound
+from chromalith.errors import ChromalithError, NotFound, Unavailable
 from chromalith.migrate.entries import Listing
 from chromalith.migrate.journal import Journal
 from chromalith.migrate.phases import ENDED
@@ -70,7 +70,8 @@ def declare(group: typer.Typer) -> None:
 
 
 def _follow(run: Invocation, journal: Journal, every_s: float) -> None:
-    """Until the migration has ended, whatever fails on the way: what was wrong with the call shows when the sides are first opened.
+    """Until the migration has ended, whatever fails on the way. What is wrong with the call shows when the sides are first opened; one that
+    is only away then is waited for.
 
     The sides are opened anew when it changes which of them is written by tools (a Chroma directory is only read while it is the authority
     of everything, because the application has it open), and after a round that found its copy of one to be old."""
@@ -98,8 +99,8 @@ class _Follower:
             with _reconciler(self._run, state, self._journal) as reconciler:
                 self._opened = True
                 reconciler.follow(partial(self._changed, state), wait_s=self._every_s, tell=self._tell)
-        except ChromalithError as error:  # a side that is away when it is opened again
-            if not self._opened:
+        except ChromalithError as error:  # a side that is away when it is opened
+            if not self._opened and not isinstance(error, Unavailable):
                 raise
             self._tell(ReconcileOutcome(reasons=(str(error),)))
             self._journal.place.clock.sleep(self._every_s)
