@@ -203,6 +203,22 @@ def test_a_header_that_is_ahead_of_files_that_have_all_named_records_is_no_damag
     assert list(damaged_collections(tmp_path / "source").values()) == ["file=data_level0.bin elements=100 expected=102"]
 
 
+def test_a_header_that_is_older_than_the_names_is_damage(whole: Path, tmp_path: Path) -> None:
+    """As a copy that was taken file by file leaves it: Chroma 1.5.9 would never end when it adds what waits in its queue."""
+    shutil.copytree(whole, tmp_path / "source")
+    folder = files_of(tmp_path / "source", "words")
+    header = (folder / "header.bin").read_bytes()
+    with stock(tmp_path / "source") as client:
+        words = client.get_collection("words", embedding_function=None)
+        for start in (200, 250):
+            numbers = range(start, start + 50)
+            words.add(ids=[f"r{n}" for n in numbers], embeddings=[[float(n), 1.0, 2.0] for n in numbers])
+    assert damaged_collections(tmp_path / "source") == {}
+    assert (folder / "header.bin").read_bytes() != header
+    (folder / "header.bin").write_bytes(header)
+    assert list(damaged_collections(tmp_path / "source").values()) == ["file=header.bin elements=100 expected=200"]
+
+
 # What Chroma says --------------------------------------------------------------------------------------------------------
 
 

@@ -108,6 +108,14 @@ def test_nan_is_never_within_a_tolerance() -> None:
     assert not same_embedding(row, np.array([np.nan, 2.0], np.float32), "cosine")
 
 
+def test_nothing_is_within_a_part_of_an_infinite_length() -> None:
+    """Either way round: only the same bits are the same vector."""
+    endless, plain = np.array([np.inf, 2.0], np.float32), np.array([1.0, 2.0], np.float32)
+    assert not same_embedding(endless, plain, "cosine")
+    assert not same_embedding(plain, endless, "cosine")
+    assert same_embedding(endless, endless.copy(), "cosine")
+
+
 @pytest.mark.parametrize("magnitude", [1e-3, 1.0, 1e4])
 def test_the_tolerance_is_relative_to_the_length(magnitude: float) -> None:
     """Below it equal, above it different, for short and long vectors alike; a zero vector equals only itself."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import httpx
@@ -49,7 +50,12 @@ SERVER_BYTES = 6 * 2**20
 
 
 def directory_side(
-    path: Path, *, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE, write: bool = True
+    path: Path,
+    *,
+    tenant: str = DEFAULT_TENANT,
+    database: str = DEFAULT_DATABASE,
+    write: bool = True,
+    look: bool = False,
 ) -> ChromaSide:
     """A Chroma directory.
 
@@ -59,13 +65,18 @@ def directory_side(
         write: open it itself, alone: another process that asks so is refused (one that is stock Chroma can't be kept out). Otherwise
             through a private copy of what opening would change; each read, and ``close``, then raises ``Conflict`` if the directory
             was written since: nobody may decide by an old value what is right at the other side.
+        look: show what ``write`` would open, and change nothing: as not to be written, and one that is not there yet is empty.
 
     Raises ``Invalid`` (no Chroma directory), ``Conflict`` (somebody has it), ``NotFound`` (no such database).
     """
     path = path.resolve()
     still_true: Callable[[], None] | None = None
     with ExitStack() as stack:
-        if write:
+        if look and not (path / DATABASE).exists():
+            _check_free(path)
+            still_true = partial(_check_free, path)
+            directory = Path(stack.enter_context(TemporaryDirectory(prefix="chromalith-chroma-")))
+        elif write and not look:
             _make(path)
             stack.callback(_lock(path, fcntl.LOCK_EX))
             directory = path
@@ -181,12 +192,16 @@ def _make(path: Path) -> None:
     if (path / DATABASE).exists():
         check_directory(path)
         return
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise Invalid(f"not a Chroma directory path={path}", hint=f"name the directory that has {DATABASE} in it")
+    _check_free(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Unavailable(f"the directory can't be made path={path}", hint=str(error)) from error
+
+
+def _check_free(path: Path) -> None:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise Invalid(f"not a Chroma directory path={path}", hint=f"name the directory that has {DATABASE} in it")
 
 
 def held_by_client(server: ServerAPI) -> Callable[[], None]:

@@ -26,6 +26,8 @@ from chromalith.chroma.private_copy import DATABASE
 _HEADER = struct.Struct("<iQQQQQQiIQQQdQ")
 """Of hnswlib: the layout's version, offset of level 0, room, elements, bytes of an element, offsets of its label and vector, and others."""
 _VERSION = 1
+_NAMES_BYTES_MAX = 64 * 2**20
+"""Of the file of names, to be counted: some hundred thousand records to two million; they take about ten times as much in memory."""
 _SEGMENTS = """
 SELECT s.id, c.id, c.dimension FROM segments AS s JOIN collections AS c ON c.id = s.collection WHERE s.scope = 'VECTOR'
 """
@@ -63,9 +65,11 @@ def _damage(segment: Path, dimension: int | None) -> str | None:
         "link_lists.bin": _lists(segment / "link_lists.bin"),
     }
     name = min(whole, key=lambda each: whole[each])
-    if whole[name] >= elements or _names_no_more(segment, whole[name], element_bytes, label_at):
-        return None
-    return f"file={name} elements={whole[name]} expected={elements}"
+    if whole[name] < elements and not _names_no_more(segment, whole[name], element_bytes, label_at):
+        return f"file={name} elements={whole[name]} expected={elements}"
+    if (named := _named(segment)) > elements:
+        return f"file={header.name} elements={elements} expected={named}"
+    return None
 
 
 def _size(file: Path) -> int:
@@ -95,6 +99,18 @@ def _names_no_more(segment: Path, whole: int, element_bytes: int, label_at: int)
         return not labels
     held = np.memmap(data, np.uint8, "r", shape=(whole, element_bytes))[:, label_at : label_at + 8]
     return labels <= set(np.ascontiguousarray(held).view("<u8").ravel().tolist())
+
+
+def _named(segment: Path) -> int:
+    """How many records the index names; 0 if nobody knows. A header that is older than the names makes 1.5.9 run in a circle, without an
+    end, when it adds what waits in its queue."""
+    names = segment / "index_metadata.pickle"
+    if not 0 < _size(names) <= _NAMES_BYTES_MAX:
+        return 0
+    try:
+        return len(_labels(names.read_bytes()))
+    except Exception:  # Chroma reads it before anything else, and says so
+        return 0
 
 
 def _labels(body: bytes) -> set[int]:

@@ -74,7 +74,7 @@ def declare(group: typer.Typer) -> None:
             again=again,
             ordered=False if unordered else None,
         )
-        with workflow_of(run, state, name) as workflow:
+        with workflow_of(run, state, name, look=dry_run) as workflow:
             if dry_run:
                 _print_plan(run, workflow, again)
                 return

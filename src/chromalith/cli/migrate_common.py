@@ -60,8 +60,8 @@ def need_chromadb() -> None:
         raise Invalid("the sides of a migration are opened with chromadb", hint="pip install 'chromalith[client]'")
 
 
-def open_sides(run: Invocation, state: State) -> Sides:
-    """Both sides of a migration that was started. Raises ``Invalid``, ``Unavailable``.
+def open_sides(run: Invocation, state: State, *, look: bool = False) -> Sides:
+    """Both sides of a migration that was started. Raises ``Invalid``, ``Unavailable``. ``look``: for a dry run, which changes neither.
 
     A source that is the authority of everything is only read: a Chroma directory is open in the application's own process then."""
     need_chromadb()
@@ -69,7 +69,9 @@ def open_sides(run: Invocation, state: State) -> Sides:
 
     def opened(name: SideName, *, write: bool) -> Side:
         options = run.storage_options if name.kind is SideKind.CHROMALITH else None
-        return open_side(name.url, tenant=name.tenant, database=name.database, storage_options=options, write=write)
+        return open_side(
+            name.url, tenant=name.tenant, database=name.database, storage_options=options, write=write, look=look
+        )
 
     source = opened(state.source, write=Route(state).writes_percent > 0)
     try:
@@ -87,15 +89,16 @@ def workflow_of(
     *,
     limits: GateLimits | None = None,
     sides: Callable[[], Sides] | None = None,
+    look: bool = False,
 ) -> Iterator[Workflow]:
     """The migration that a command is about; the sides are opened if a step needs them, and closed at the end.
 
-    Steps are told on stderr as they begin."""
+    Steps are told on stderr as they begin. ``look``: the sides are opened for a dry run."""
     place = open_place(run, state, name)
     opened: list[Sides] = []
 
     def opener() -> Sides:
-        opened.append(open_sides(run, States(place).get()) if sides is None else sides())
+        opened.append(open_sides(run, States(place).get(), look=look) if sides is None else sides())
         return opened[0]
 
     def tell(step: Step) -> None:

@@ -16,8 +16,10 @@ from chromalith.cli.migrate_common import DryRunOption, NameOption, StateOption,
 from chromalith.errors import ChromalithError, NotFound, Unavailable
 from chromalith.migrate.entries import Listing
 from chromalith.migrate.journal import Journal
+from chromalith.migrate.journal_reader import JournalReader
+from chromalith.migrate.looking import OWN_CLOCK, looked_at
 from chromalith.migrate.phases import ENDED
-from chromalith.migrate.places import DEFAULT_NAME
+from chromalith.migrate.places import DEFAULT_NAME, Place
 from chromalith.migrate.reconcile import FOLLOW_WAIT_S, ReconcileOutcome, Reconciler
 from chromalith.migrate.route import Route
 from chromalith.migrate.state import State
@@ -55,7 +57,7 @@ def declare(group: typer.Typer) -> None:
         journal = Journal(place, client=whoami(), timing=found.timing)
         try:
             if dry_run:
-                _print_plan(run, name, journal.entries())
+                _print_plan(run, name, *_looked(place, found))
                 return
             if follow:
                 _follow(run, journal, every)
@@ -161,7 +163,17 @@ def encoded(name: str, outcome: ReconcileOutcome) -> dict[str, Any]:
     }
 
 
-def _print_plan(run: Invocation, name: str, listing: Listing) -> None:
+def _looked(place: Place, state: State) -> tuple[Listing, bool]:
+    """The journal now, and whether its ages are by this machine's clock."""
+    looking, store = looked_at(place)
+    reader = JournalReader(looking, timing=state.timing)
+    try:
+        return reader.entries(), store.own_clock
+    finally:
+        reader.let_go()
+
+
+def _print_plan(run: Invocation, name: str, listing: Listing, own_clock: bool) -> None:
     outcome = ReconcileOutcome(left=listing.open + listing.ended, open=listing.open, unreadable=listing.unreadable)
     value = encoded(name, outcome) | {"result": "planned"}
 
@@ -172,6 +184,8 @@ def _print_plan(run: Invocation, name: str, listing: Listing) -> None:
         )
 
     run.output.data(value, human)
+    if own_clock:
+        run.output.say(f"ages are {OWN_CLOCK}")
 
 
 def _print(run: Invocation, name: str, outcome: ReconcileOutcome) -> None:

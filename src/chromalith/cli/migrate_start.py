@@ -90,7 +90,7 @@ def declare(group: typer.Typer) -> None:
         with ExitStack() as stack:
 
             def sides() -> Sides:
-                both = open_sides(run, began)
+                both = open_sides(run, began, look=dry_run)
                 for side in (both.source, both.target):
                     stack.enter_context(closing(side))
                 return both

@@ -9,6 +9,7 @@ import typer
 from chromalith.cli.invocation import Invocation, command
 from chromalith.cli.migrate_common import NameOption, StateOption, workflow_of
 from chromalith.cli.output import moment
+from chromalith.migrate.looking import OWN_CLOCK
 from chromalith.migrate.places import DEFAULT_NAME
 from chromalith.migrate.workflow.status import history_of, status_of
 
@@ -81,6 +82,8 @@ def _tell(run: Invocation, found: dict[str, Any]) -> None:
     run.output.table(("", ""), rows)
     run.output.line("")
     run.output.table(("next", "leads to", "in its way"), [_next(each) for each in found["next"]])
+    if found["own_clock"]:
+        run.output.say(f"ages are {OWN_CLOCK}")
 
 
 def _side(side: dict[str, str]) -> str:

@@ -267,7 +267,7 @@ class Follower:
         if self._clock.now_us() - freeze.at_us <= limit_s * 1_000_000:
             return 0.0
         try:
-            date_us = date_by(place.store, place.prefix("journal") + "date.json", place.clock)
+            date_us = date_by(place.store, place.date_key, place.clock)
         except ChromalithError:
             return 0.0
         return max(0, date_us - seen.modified_us - DATES_US) / 1_000_000

@@ -65,7 +65,7 @@ class JournalReader:
     def entries(self) -> Listing:
         """All of it but the ids: two listings and the closings, which are read once. Raises ``Unavailable``."""
         place = self._place
-        date_us = date_by(place.store, place.prefix("journal") + "date.json", place.clock)
+        date_us = date_by(place.store, place.date_key, place.clock)
         closed_keys = [item.key for item in self._list("closed")]  # before the entries: see the module's docstring
         listed = self._list("touched")
         unreadable: list[str] = []

@@ -91,6 +91,7 @@ def open_side(
     database: str | None = None,
     headers: Mapping[str, str] | None = None,
     write: bool = True,
+    look: bool = False,
 ) -> Side:
     """Open one side.
 
@@ -101,6 +102,7 @@ def open_side(
         headers: of each request to a Chroma server; by default those that carry the token of ``CHROMALITH_CHROMA_TOKEN``.
         write: whether it will be written. A Chroma directory is opened by one process at a time then; a Chromalith store that is only
             read must be there, as a path that was mistyped would be a source without collections.
+        look: show what ``write`` would open, for a dry run: a Chroma directory is not made, and not written.
 
     Raises:
         Invalid: the URL means no side, or the side refuses, or is not there.
@@ -110,7 +112,7 @@ def open_side(
     """
     form = _form(url, storage_options, tenant, database)
     if form.kind is SideKind.DIRECTORY:
-        return directory_side(Path(form.where), tenant=form.tenant, database=form.database, write=write)
+        return directory_side(Path(form.where), tenant=form.tenant, database=form.database, write=write, look=look)
     if form.kind is SideKind.CLOUD:
         key = os.environ.get(KEY_VARIABLE)
         if not key:

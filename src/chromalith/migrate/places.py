@@ -43,6 +43,11 @@ class Place:
     def state_key(self) -> str:
         return f"{ROOT}{layout.h(self.name)}.json"
 
+    @property
+    def date_key(self) -> str:
+        """Of the object that asks the store for its date (:func:`chromalith.coord.store_date.date_by`)."""
+        return self.prefix("journal") + "date.json"
+
     def prefix(self, *parts: str) -> str:
         """A prefix below this migration's own: ``prefix("touched", h)`` is ``migration/<h>/touched/<h>/``."""
         return "/".join((f"{ROOT}{layout.h(self.name)}", *parts, ""))

@@ -174,7 +174,7 @@ def read_all(place: Place, within_s: float = math.inf) -> list[Presence]:
     entries = [entry for page in place.store.list(place.prefix(PART)) for entry in page]
     if not entries:
         return []
-    date_us = date_by(place.store, place.prefix("journal") + "date.json", place.clock)
+    date_us = date_by(place.store, place.date_key, place.clock)
     wanted = [entry for entry in entries if date_us - entry.modified_us <= within_s * 1_000_000]
 
     def read(entry: Entry) -> Presence | None:

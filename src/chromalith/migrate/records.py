@@ -7,6 +7,7 @@ normalised beside their length: what it gives back differs in the last bits from
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -74,6 +75,8 @@ def same_embedding(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32], space
     if space != "cosine":
         return False
     length = float(np.linalg.norm(a.astype(np.float64)))
+    if not math.isfinite(length):  # within a part of an infinite length is everything
+        return False
     return bool(np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0.0) <= COSINE_TOLERANCE * length)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from chromalith.migrate import presence
 from chromalith.migrate.latencies import Histogram
+from chromalith.migrate.looking import looked_at
 from chromalith.migrate.mismatches import Mismatches
 from chromalith.migrate.places import Place
 from chromalith.migrate.port import Role
@@ -21,7 +22,7 @@ def stats_of_all(place: Place, since: int) -> tuple[ShadowStats, int]:
 
     A client that has not yet seen that counting began anew still says old numbers: they are left out. Raises ``Unavailable``, ``Corrupt``.
     """
-    found = [ShadowStats.decode(each.shadow) for each in presence.read_all(place) if each.shadow]
+    found = [ShadowStats.decode(each.shadow) for each in presence.read_all(looked_at(place)[0]) if each.shadow]
     counted = [each for each in found if each.since >= since]
     return summed(counted), len(counted)
 

@@ -20,6 +20,8 @@ from chromalith.migrate.state import Change, State
 from chromalith.migrate.workflow.ports import ClientSeen, Lag, ShadowSeen
 
 NAMES = ("alone", "backfill", "clients", "lag", "latency", "records", "shadow", "verify")
+BY_DATES = ("clients", "lag")
+"""Those that go by how old objects are, by the store's dates."""
 
 
 @dataclass(frozen=True, slots=True)

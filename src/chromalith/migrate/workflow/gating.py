@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
+from chromalith.migrate.looking import OWN_CLOCK
 from chromalith.migrate.phases import Phase, Verb
 from chromalith.migrate.state import Change, State
 from chromalith.migrate.workflow import gates
@@ -26,6 +27,11 @@ class Evidence:
     def __init__(self, parts: Parts, now_us: int) -> None:
         self._parts = parts
         self.now_us = now_us
+
+    @property
+    def own_clock(self) -> bool:
+        """Whether ages in what was looked at so far are by this machine's clock, not by the store's."""
+        return self._parts.own_clock
 
     @cached_property
     def lag(self) -> Lag:
@@ -72,7 +78,17 @@ def gates_of(wanted: Wish, seen: Evidence, limits: GateLimits) -> list[Gate]:
         reads_min = limits.shadow_reads_min if is_switch else 0
         checked.append(gates.shadow_gate(seen.shadow, limits, reads_min=reads_min))
         checked.append(gates.latency_gate(seen.shadow, limits, wanted=is_switch))
-    return checked
+    return dated(checked, seen)
+
+
+def dated(checked: list[Gate], seen: Evidence) -> list[Gate]:
+    """The gates; those that go by ages say so where this machine's clock has told them. Only who changes nothing sees such ones."""
+    if not seen.own_clock:
+        return checked
+    return [
+        replace(gate, reason=f"{gate.reason} ({OWN_CLOCK})") if gate.name in gates.BY_DATES else gate
+        for gate in checked
+    ]
 
 
 def _entered(state: State, phases: Sequence[Phase]) -> Change | None:

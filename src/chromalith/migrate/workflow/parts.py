@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
+from typing import Self
 
 from chromalith.errors import Corrupt
 from chromalith.migrate import presence
 from chromalith.migrate.entries import Listing
 from chromalith.migrate.journal import Journal
+from chromalith.migrate.journal_reader import JournalReader
+from chromalith.migrate.looking import LookingStore, looked_at
 from chromalith.migrate.mend import space_of
 from chromalith.migrate.places import Place
 from chromalith.migrate.port import Role, Sides
@@ -38,6 +42,16 @@ class StoreParts:
         self._sides = sides
         self._states = States(place)
         self._opened = journal
+        self._look: LookingStore | None = None
+
+    @property
+    def own_clock(self) -> bool:
+        return self._look is not None and self._look.own_clock
+
+    def looking(self) -> Self:
+        other = copy(self)
+        other._place, other._look = looked_at(self._place)
+        return other
 
     def _journal(self) -> Journal:
         """With the timing that the migration has now; a closing that was read once is not read again."""
@@ -48,7 +62,14 @@ class StoreParts:
         return self._opened
 
     def lag(self) -> Lag:
-        return lag_of(self._journal().entries())
+        if self._look is None:
+            return lag_of(self._journal().entries())
+        state = self._states.find()
+        reader = JournalReader(self._place, timing=None if state is None else state.timing)
+        try:
+            return lag_of(reader.entries())
+        finally:
+            reader.let_go()
 
     def _reconciler(self) -> Reconciler:
         return Reconciler(self._journal(), self._states, self._sides())

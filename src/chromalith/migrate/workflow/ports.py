@@ -99,6 +99,15 @@ class ShadowSeen:
 class Parts(Protocol):
     """The other parts. All raise ``Unavailable``."""
 
+    @property
+    def own_clock(self) -> bool:
+        """Whether what was told so far is dated by this machine's clock, not by the store's."""
+        ...
+
+    def looking(self) -> Parts:
+        """The same for who carries nothing out: where the store denies the write that asks for its date, this machine's clock does."""
+        ...
+
     def lag(self) -> Lag:
         """How much the journal holds now."""
         ...

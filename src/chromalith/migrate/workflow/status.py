@@ -23,8 +23,8 @@ _WORK = frozenset({Verb.BACKFILL, Verb.VERIFY})
 
 def status_of(workflow: Workflow) -> dict[str, Any]:
     """The whole of it. Raises ``NotFound`` (not started), ``Unavailable``, ``Corrupt``."""
-    state, seen = workflow.states.get(), workflow.evidence()
-    return {
+    state, seen = workflow.states.get(), workflow.evidence(looking=True)
+    found = {
         "name": state.name,
         "store": workflow.place.store.url,
         "phase": str(state.phase),
@@ -46,6 +46,7 @@ def status_of(workflow: Workflow) -> dict[str, Any]:
             each for verb in legal_verbs(state.phase) if (each := _next(verb, state, seen, workflow.limits)) is not None
         ],
     }
+    return {**found, "own_clock": seen.own_clock}
 
 
 def history_of(state: State) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from chromalith.migrate.state import Percent, SideName, State, Timing
 from chromalith.migrate.states import States, change_of, whoami
 from chromalith.migrate.workflow import catalog, gates
 from chromalith.migrate.workflow.gates import GateLimits, Refused, overrule
-from chromalith.migrate.workflow.gating import Evidence, gates_of
+from chromalith.migrate.workflow.gating import Evidence, dated, gates_of
 from chromalith.migrate.workflow.parts import StoreParts
 from chromalith.migrate.workflow.plan import Plan, Step, StepName, plan_of, wish
 from chromalith.migrate.workflow.ports import Parts
@@ -191,7 +191,8 @@ class Workflow:
                 hint=f"legal here: {', '.join(legal_verbs(state.phase))}",
             )
         with_state = and_state or state.phase is Phase.CANCELLED
-        checked = overrule([gates.gone_gate(self._parts.clients())], force) if with_state else []
+        seen = self.evidence(looking=dry_run)
+        checked = overrule(dated([gates.gone_gate(seen.clients)], seen), force) if with_state else []
         what = (
             "all objects of this migration"
             if with_state
@@ -213,9 +214,9 @@ class Workflow:
         """Let the backfill go on."""
         return self._set_paused(False, dry_run)
 
-    def evidence(self) -> Evidence:
-        """What gates look at, as it is now."""
-        return Evidence(self._parts, self.place.clock.now_us())
+    def evidence(self, *, looking: bool = False) -> Evidence:
+        """What gates look at, as it is now. ``looking``: nothing will be carried out by it, so the right to read is enough."""
+        return Evidence(self._parts.looking() if looking else self._parts, self.place.clock.now_us())
 
     def plan(
         self,
@@ -223,8 +224,9 @@ class Workflow:
         *,
         force: Collection[str] = (),
         percents: tuple[float | None, float | None, float | None] | None = None,
+        looking: bool = True,
     ) -> Plan:
-        """What ``verb`` would do now; failed gates are in it, and raise nothing."""
+        """What ``verb`` would do now; failed gates are in it, and raise nothing. ``looking``: see :meth:`evidence`."""
         state = self.states.get()
         percent = None
         if percents is not None:
@@ -235,7 +237,7 @@ class Workflow:
             )
             percent = Percent(reads, writes, shadow)
         wanted = wish(verb, state, percent)
-        return plan_of(wanted, overrule(gates_of(wanted, self.evidence(), self.limits), force))
+        return plan_of(wanted, overrule(gates_of(wanted, self.evidence(looking=looking), self.limits), force))
 
     def _verb(
         self,
@@ -246,7 +248,7 @@ class Workflow:
         percents: tuple[float | None, float | None, float | None] | None = None,
         yes: bool = True,
     ) -> Outcome:
-        plan = self.plan(verb, force=force, percents=percents)
+        plan = self.plan(verb, force=force, percents=percents, looking=dry_run)
         if plan.steps and not (yes or dry_run or plan.refused):
             raise Invalid(f"`{verb}` can't be undone", hint="say --yes (in Python: yes=True)")
         return self._carry_out(plan, dry_run)
