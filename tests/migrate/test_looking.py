@@ -15,6 +15,7 @@ import chromalith
 from chromalith.cli import migrate_common
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.errors import Invalid
+from chromalith.migrate.evidence.gather import gather
 from chromalith.migrate.journal import Journal
 from chromalith.migrate.opening import open_side
 from chromalith.migrate.phases import Phase, Verb
@@ -56,6 +57,16 @@ def world() -> World:
     world.store.put(f"{place.prefix(PART)}c1.json", Presence("c1", epoch=world.state.epoch).encode())
     world.clock.advance(3)
     return world
+
+
+def test_the_checklist_and_the_report_want_no_right_to_write(world: World) -> None:
+    """The evidence of who may only read is that of everybody."""
+    free, denied = (gather(Place(store, clock=world.clock)) for store in (world.store, ReadOnly(world.store)))
+    assert denied.producers == free.producers
+    assert denied.producers
+    assert free.lag is not None
+    assert denied.lag is not None
+    assert (denied.lag.entries, denied.lag.open, denied.unreadable) == (free.lag.entries, free.lag.open, [])
 
 
 def tool(world: World, store: Store) -> Workflow:

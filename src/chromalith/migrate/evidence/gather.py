@@ -13,6 +13,7 @@ from chromalith.errors import ChromalithError, Corrupt
 from chromalith.migrate.evidence.cost import CostFound, Counted
 from chromalith.migrate.evidence.record import SCAN, Record, records
 from chromalith.migrate.journal_reader import JournalReader
+from chromalith.migrate.looking import looked_at
 from chromalith.migrate.places import Place
 from chromalith.migrate.presence import Presence, read_all
 from chromalith.migrate.shadow_stats import ShadowStats, summed
@@ -124,9 +125,10 @@ def _covered(lives: Sequence[tuple[int, int]]) -> int:
 
 
 def gather(place: Place) -> Evidence:
-    """Read all of it but cost and stack. What is damaged is named, and counts as not there.
+    """Read all of it but cost and stack. What is damaged is named, and counts as not there. The right to read is enough.
 
     Raises ``NotFound`` (no such migration), ``Unavailable``, ``Corrupt`` (its state)."""
+    place, _ = looked_at(place)
     state = States(place).get()
     unreadable: list[str] = []
     producers = read_all(place)
