@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -24,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -242,12 +243,23 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Server]:
-    """moto's S3, in a thread of this process: a second, independent opinion."""
+    """moto's S3, in a thread of this process: a second, independent opinion.
+
+    One request at a time: it looks whether an object is there and puts it in two steps, so that of eight writers who create one object two
+    may be told that they won. The races are SeaweedFS's to decide."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    wsgi: Any = server._server
+    answer, one = wsgi.app, threading.Lock()
+
+    def one_at_a_time(*request: Any) -> list[bytes]:
+        with one:
+            return list(answer(*request))
+
+    wsgi.app = one_at_a_time
     yield Server(f"http://{host}:{port}")
     server.stop()
 

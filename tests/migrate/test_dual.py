@@ -131,19 +131,21 @@ def test_an_interrupted_call_is_not_called_over() -> None:
     rig.close()
 
 
-def test_a_second_that_fails_is_never_the_callers_error() -> None:
-    """Whatever it raises. The entry says so, and the failure is counted."""
-    for error, ending in [
-        (Unavailable("down"), "failed"),
-        (Unknown("lost"), "unknown"),
-        (RuntimeError("nonsense"), "failed"),
+def test_a_second_that_fails_is_never_the_callers_error(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever it raises. The entry says so, and the failure is counted; what the second itself said is in the log alone."""
+    for error, ending, said in [
+        (Unavailable("down", hint="of 12 Main Street"), "failed", "Unavailable: down"),
+        (Unknown("lost"), "unknown", "Unknown: lost"),
+        (RuntimeError("12 Main Street is no number"), "failed", "RuntimeError"),
     ]:
         rig = Rig()
         rig.fails[T] = raising(error)
         assert rig.write("v", "a") == ["source:1"]
         (_, closing), *_ = rig.entries().values()
         assert closing is not None
-        assert (closing.second, str(error) in (closing.error or "")) == (ending, True)
+        assert (closing.second, closing.error) == (ending, said)
+        assert rig.tally.last_failure == said
+        assert str(error) in caplog.text
         assert (rig.tally.failures, rig.tally.writes) == (1, {S: 1, T: 0})
         rig.close()
 

@@ -13,10 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chromalith.clock import ManualClock
 from chromalith.errors import Corrupt
 from chromalith.migrate.latencies import BUCKETS, Histogram, bucket
+from chromalith.migrate.offered import ShadowRead
 from chromalith.migrate.port import Role
-from chromalith.migrate.shadow_stats import Counts, ShadowStats, summed
+from chromalith.migrate.shadow_count import Counting
+from chromalith.migrate.shadow_stats import MINUTES_MAX, Counts, ShadowStats, Verdicts, summed
+from chromalith.migrate.workflow.parts import shadow_seen
 
 durations = st.lists(st.floats(0, 600, allow_nan=False), max_size=30)
 verbs = st.sampled_from(["get", "query", "count"])
@@ -30,6 +34,7 @@ stats = st.builds(
     failures=st.dictionaries(st.sampled_from("xyz"), st.integers(1, 9), max_size=2),
     reads=latencies,
     pairs=latencies,
+    minutes=st.dictionaries(st.integers(0, 9), st.builds(Verdicts, st.integers(0, 99), st.integers(0, 9)), max_size=3),
 )
 
 
@@ -104,6 +109,40 @@ def test_an_agreement_counts_what_the_caller_would_not_have_got() -> None:
     assert (found.compared, found.judged, found.disagreed) == (97, 100, 5)
     assert found.agreement == pytest.approx(0.95)
     assert Counts(dropped=5).agreement is None
+
+
+def test_a_surge_shows_behind_a_long_time_without_any() -> None:
+    """100,000 reads that agreed, then half of 40 that did not: the sum would allow it, the latest minute does not."""
+    clock = ManualClock()
+    counting, wanted = Counting(clock), ShadowRead("words", "get", {}, Role.SOURCE, None, 0.0, lambda side, arguments: None)
+
+    def judged(what: str, times: int) -> None:
+        for _ in range(times):
+            counting.add(wanted, what)
+
+    for _ in range(100):
+        judged("matches", 100)
+        clock.advance(60)
+    judged("mismatches", 3)
+    assert counting.stats().lately == Verdicts()
+    judged("lag", 20)
+    judged("errors", 17)
+    judged("dropped", 500)
+    stats = ShadowStats.decode(json.loads(json.dumps(counting.stats().encode())))
+    assert stats.lately == Verdicts(40, 20)
+    assert stats.total.agreement is not None
+    assert stats.total.agreement > 0.99
+    assert len(stats.minutes) == MINUTES_MAX
+    assert shadow_seen(stats).lately_rate == 0.5
+    clock.advance(60)
+    judged("matches", 6_000)
+    assert counting.stats().lately.rate < 0.01
+
+
+def test_a_client_of_an_earlier_release_says_nothing_of_minutes() -> None:
+    value = ShadowStats(1, {("get", "words"): Counts(matches=3)}).encode()
+    del value["minutes"]
+    assert ShadowStats.decode(value).total.judged == 3
 
 
 def test_latencies_of_pairs_come_before_those_of_all_reads() -> None:

@@ -221,6 +221,11 @@ GATES: list[tuple[str, Callable[[World], object], str]] = [
     ("verify", lambda world: world._found(verify={}), "never compared"),
     ("shadow", lambda world: setattr(world, "reads", ShadowSeen(1_000, 11, 0, 1.0, 1.0)), "1.10% of 1000"),
     ("shadow", lambda world: setattr(world, "reads", ShadowSeen(99, 0, 0, 1.0, 1.0)), "99 reads"),
+    (
+        "shadow",
+        lambda world: setattr(world, "reads", ShadowSeen(100_000, 60, 0, 1.0, 1.0, 500, 60)),
+        "12.00% of the latest 500",
+    ),
     ("latency", lambda world: setattr(world, "reads", ShadowSeen(1_000, 0, 0, 10.0, 15.1)), "1.5 times"),
     ("latency", lambda world: setattr(world, "reads", ShadowSeen(1_000, 0, 0)), "no latencies"),
     ("clients", lambda world: setattr(world, "live", (ClientSeen("c1", "shop", 1, 2.0),)), "shop"),

@@ -114,7 +114,7 @@ def test_answers_as_stock_chroma_does(
                 if step.embeds:
                     columns["embeddings"] = random.standard_normal((len(step.ids), DIMENSION)).astype(np.float32)
                 writers[step.writer].write(world.cid, step.op, step.ids, **columns)
-                tell(stock, step.op, step.ids, columns)
+                tell(stock, step.op, *without_ghosts(stock, step.op, step.ids, columns))
             elif step == "look":
                 compare(reader.view(world.cid), stock, random, space)
             elif step == "restart":
@@ -136,7 +136,39 @@ def test_answers_as_stock_chroma_does(
             compare(view, stock, random, space)
 
 
+def without_ghosts(stock: Any, op: str, ids: list[str], columns: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Without updates of embeddings of records that are not there.
+
+    Chroma 1.5.9 ignores one until a record of that id is added and read, and something is written after that: then it replays its log onto
+    what it has, and the record's embedding becomes the one of the update from before it was there (also in a directory on disk)."""
+    if op != "update" or "embeddings" not in columns:
+        return ids, columns
+    there = set(stock.get(ids=ids, include=[])["ids"])
+    rows = [row for row, record in enumerate(ids) if record in there]
+    return [ids[row] for row in rows], {name: [column[row] for row in rows] for name, column in columns.items()}
+
+
+def test_an_update_of_nothing_comes_back_at_stock_chroma_and_not_here(oracle: Any) -> None:
+    """Why :func:`without_ghosts` is needed. Where a new Chroma makes this fail, it is not needed any more."""
+    stock = oracle.create_collection(f"ghost-{oracle.count_collections()}", embedding_function=None)
+    with World(space="l2") as world:
+        writer = world.writer()
+        for op, record, vector in (("update", "b", [9, 9, 9]), ("add", "b", [1, 1, 1]), ("look", "", []), ("add", "a", [2, 2, 2])):
+            if op == "look":
+                assert stock.get(ids=["b"], include=["embeddings"])["embeddings"].tolist() == [[1, 1, 1]]
+                stock.query(query_embeddings=[[1, 1, 1]], n_results=1)
+            else:
+                writer.write(world.cid, op, [record], embeddings=np.array([vector], np.float32))
+                getattr(stock, op)(ids=[record], embeddings=[vector])
+        found = world.view().get(ids=["b"], include=("embeddings",))
+    assert found.embeddings is not None
+    assert found.embeddings.tolist() == [[1, 1, 1]]
+    assert stock.get(ids=["b"], include=["embeddings"])["embeddings"].tolist() == [[9, 9, 9]]
+
+
 def tell(stock: Any, op: str, ids: list[str], columns: dict[str, Any]) -> None:
+    if not ids:
+        return
     if op == "update" and "embeddings" not in columns:
         # Below the collection's own method, which would embed the documents with a model.
         columns = {"metadatas": None, "documents": None, "uris": None} | columns

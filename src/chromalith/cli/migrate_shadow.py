@@ -83,6 +83,8 @@ def _tell(run: Invocation, found: dict[str, Any]) -> None:
         )
         rows = [_row(each) for each in (*found["by"], {**found, "verb": "all", "collection": ""})]
         run.output.table(columns, rows)
+    if (lately := found["lately"])["judged"]:
+        run.output.line(f"of the latest {lately['judged']} judged reads of all, {lately['disagreed']} disagreed")
     if found["latency"]:
         run.output.line()
         rows_ = [

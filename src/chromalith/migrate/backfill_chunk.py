@@ -226,10 +226,10 @@ class ChunkCopier:
             try:
                 mended = self._mender.mend(self._source.name, suspects)
             except Exception as error:
-                kept.close("failed", str(error))
+                kept.close("failed", error)
                 raise
             if mended.left:
-                kept.close("failed", "; ".join(mended.reasons))
+                kept.close("failed", f"records that could not be made equal: {len(mended.left)}")
                 raise Unavailable(
                     f"records could not be made equal collection={self._source.name!r} records={len(mended.left)}"
                     f" first={sorted(mended.left)[0]!r}",
@@ -240,9 +240,9 @@ class ChunkCopier:
     def _end(self, kept: Kept, written: _Written, error: Exception) -> None:
         """Nothing was written: nobody needs to look. A write may land later: the entry stays until it can't any more."""
         if written.doubtful:
-            kept.close("unknown", str(error))
+            kept.close("unknown", error)
         elif written.done:
-            kept.close("failed", str(error))
+            kept.close("failed", error)
         else:
             kept.settle()
 

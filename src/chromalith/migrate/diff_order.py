@@ -66,7 +66,7 @@ def _move_to_the_end(
         equal = not differences(authority.read(ids), second.read(ids), space)
     except Exception as error:
         if begun:  # a reconciliation brings back what was deleted
-            journal.close(entry, "unknown", str(error))
+            journal.close(entry, "unknown", error)
         else:
             journal.settle(entry)
         raise

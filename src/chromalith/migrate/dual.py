@@ -53,6 +53,7 @@ TRIES = 100
 """Of finding a state that holds. Each takes a freeze or a stalled store; more is no bad luck but a defect."""
 
 _log = logging.getLogger(__name__)
+LOG_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ class DualWriter:
         self._clock: Clock = journal.place.clock
         self._seconds = Seconds(self._clock, executor)
         self._renewals = Renewals(executor, look_s=look_s)
+        self._log_from_s = 0.0
 
     def write(self, call: Write, *, when_dual: WhenDual | None = None) -> list[Any]:
         """Make the call; the answers of its authorities, one for each part.
@@ -245,14 +247,14 @@ class DualWriter:
         try:
             answer = call.send(each.part.authority, each.part.rows, False)
         except BaseException as error:
-            each.kept.close("unknown" if self._lands(each.part.authority, error) else "not_written", _text(error))
+            each.kept.close("unknown" if self._lands(each.part.authority, error) else "not_written", error)
             raise
         self._tally.wrote(each.part.authority)
         if each.kept.is_old():
             try:
                 self._look_after(call, each, view)
             except BaseException as error:
-                each.kept.close("failed", _text(error))
+                each.kept.close("failed", error)
                 raise
         return answer
 
@@ -304,8 +306,23 @@ class DualWriter:
 
     def _second_failed(self, each: _Noted, error: BaseException) -> BaseException:
         self._tally.second_failed(error)
-        each.kept.close("unknown" if self._lands(each.part.authority.other, error) else "failed", _text(error))
+        self._log_failure(each, error)
+        each.kept.close("unknown" if self._lands(each.part.authority.other, error) else "failed", error)
         return error
+
+    def _log_failure(self, each: _Noted, error: BaseException) -> None:
+        """In full, which the journal does not keep; once in a minute, because where thousands of writes fail they fail alike."""
+        now_s = self._clock.monotonic_s()
+        if now_s < self._log_from_s:
+            return
+        self._log_from_s = now_s + LOG_EVERY_S
+        _log.warning(
+            "the %s missed a write, which is noted and will be repaired collection=%r: %s: %s",
+            each.part.authority.other,
+            each.kept.entry.collection,
+            type(error).__name__,
+            error,
+        )
 
     def _lands(self, role: Role, error: BaseException) -> bool:
         """Also if the thread was interrupted: its request may be on the way."""

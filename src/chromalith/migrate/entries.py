@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
-from chromalith.errors import Corrupt
+from chromalith.errors import ChromalithError, Corrupt
 from chromalith.migrate.port import Role
 
 FORMAT = 1
@@ -32,6 +32,18 @@ CATALOG_OPS = frozenset({CREATE, DELETE_COLLECTION, MODIFY, REPAIR_COLLECTION})
 
 _KEY = re.compile(r"/touched/([0-9a-f]{32})/(\d+-[0-9a-f]+-(\d+))\.json$")
 _CLOSED = re.compile(r"/closed/\d+-[0-9a-f]+-(\d+)-(\d+)\.json$")
+
+
+WHY_MAX = 300
+
+
+def said_of(error: BaseException) -> str:
+    """What is kept of an error: its class, and our own message, which names sides, keys and ids.
+
+    What the side itself said (our hint; the text of an error that is none of ours) may quote a document or a value of the application. It
+    goes to the log of the process, and not into an object that no cleaner of sensitive fields ever sees."""
+    ours = f": {error.message}" if isinstance(error, ChromalithError) else ""
+    return f"{type(error).__name__}{ours}"[:WHY_MAX]
 
 
 @dataclass(frozen=True, slots=True)

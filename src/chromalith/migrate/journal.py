@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from chromalith.errors import ChromalithError, Invalid, Unavailable, Unknown
 from chromalith.migrate.closer import LINGER_S, Closer
-from chromalith.migrate.entries import Closing, Entry, Second, decode_entries, encode_entries, entries_of
+from chromalith.migrate.entries import Closing, Entry, Second, decode_entries, encode_entries, entries_of, said_of
 from chromalith.migrate.journal_reader import JournalReader
 from chromalith.migrate.places import Place
 from chromalith.migrate.port import Role
@@ -123,11 +123,11 @@ class Journal(JournalReader):
         """Note the same once more: for a call that lasts longer than its entry may be open. Raises as :meth:`open`."""
         return self.open(entry.collection, entry.ids, authority=entry.authority, op=entry.op)
 
-    def close(self, entry: Entry, second: Second, error: str | None = None) -> None:
+    def close(self, entry: Entry, second: Second, why: str | BaseException | None = None) -> None:
         """Say how an entry ended (:data:`~chromalith.migrate.entries.Second`: what may be said when). Returns at once, raises nothing."""
         if os.getpid() != self._process:
             self._begin()
-        self._closer.add(entry, Closing(second, error))
+        self._closer.add(entry, Closing(second, said_of(why) if isinstance(why, BaseException) else why))
 
     def settle(self, entry: Entry) -> None:
         """Remove an own entry now, if it has its object for itself; else close it. Raises nothing: what can't be removed is closed.

@@ -141,7 +141,7 @@ class Mender:
             self._end(kept, writes, error)
             return _none(ids, str(error))
         except Exception as error:
-            kept.close("unknown", repr(error))
+            kept.close("unknown", error)
             raise
         reasons = tuple(f"{why} id={record_id!r}" for record_id, why in writes.refused.items())
         if busy or writes.refused.keys() & writes.deleted:
@@ -179,9 +179,9 @@ class Mender:
     def _end(kept: Kept, writes: _Writes, error: Exception) -> None:
         """A failure. Nothing was begun: nobody needs to look. A write may land later: the entry stays until it can't any more."""
         if writes.doubtful:
-            kept.close("unknown", str(error))
+            kept.close("unknown", error)
         elif writes.begun:
-            kept.close("failed", str(error))
+            kept.close("failed", error)
         else:
             kept.settle()
 

@@ -138,10 +138,10 @@ class CatalogMender:
                 second.describe(name, authority.definition.metadata)
             left, reason = self._step(name, main, deleted)
         except ChromalithError as error:
-            kept.close("unknown" if isinstance(error, Unknown) else "failed", str(error))
+            kept.close("unknown" if isinstance(error, Unknown) else "failed", error)
             return _text(error)
         except Exception as error:
-            kept.close("unknown", repr(error))
+            kept.close("unknown", error)
             raise
         if left is None and reason is None and step != DELETE_COLLECTION:
             kept.settle()

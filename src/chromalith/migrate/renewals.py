@@ -50,16 +50,16 @@ class Kept:
         """Whether the first half of the first entry's life is over: nothing may begin under it any more."""
         return self._is_old(self._opened)
 
-    def close(self, ending: Second, error: str | None = None) -> None:
+    def close(self, ending: Second, why: str | BaseException | None = None) -> None:
         """The call has ended; see :meth:`Journal.close`. Once; raises nothing."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-        self._journal.close(self.entry, ending, error)
+        self._journal.close(self.entry, ending, why)
         if ending != "not_written" and self._is_old(self._renewed):
             try:  # it may have been called abandoned, and removed, before the call ended
-                self._journal.close(self._journal.open_again(self.entry), ending, error)
+                self._journal.close(self._journal.open_again(self.entry), ending, why)
             except ChromalithError as failed:
                 _log.warning("a call that took too long could not be noted again key=%s: %s", self.entry.key, failed)
 

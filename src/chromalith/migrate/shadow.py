@@ -135,7 +135,7 @@ class Shadow:
         self._clock = place.clock
         self._cpu_s = cpu_s
         self._process = os.getpid()
-        self._counting = Counting()
+        self._counting = Counting(place.clock)
         self._mismatches = Mismatches(place)
         self._trials = Trials(
             place.clock, self._counting, self._mismatches, clean or hider(keep_fields), client,

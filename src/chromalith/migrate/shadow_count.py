@@ -6,10 +6,11 @@ import threading
 from collections import Counter
 from typing import Any
 
+from chromalith.clock import Clock
 from chromalith.migrate.latencies import Histogram, bucket
 from chromalith.migrate.offered import ShadowRead
 from chromalith.migrate.port import Role
-from chromalith.migrate.shadow_stats import Counts, ShadowStats
+from chromalith.migrate.shadow_stats import DISAGREED, JUDGED, MINUTES_MAX, Counts, ShadowStats, Verdicts
 
 COLLECTIONS_MAX = 500
 """Further ones are counted together, under ``OTHERS``: the sum travels in one small object."""
@@ -20,7 +21,8 @@ FAILURES_MAX = 20
 class Counting:
     """The counters of one process. Safe to share between threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._reset(0)
 
@@ -31,6 +33,7 @@ class Counting:
         self._failures: Counter[str] = Counter()
         self._reads: dict[tuple[str, Role], Counter[int]] = {}
         self._pairs: dict[tuple[str, Role], Counter[int]] = {}
+        self._minutes: dict[int, Verdicts] = {}
 
     def begin(self, since: int) -> None:
         """From zero."""
@@ -47,6 +50,14 @@ class Counting:
                 else:
                     collection = OTHERS
             self._counts.setdefault((read.verb, collection), Counter())[what] += 1
+            if what in JUDGED:
+                self._judged(what)
+
+    def _judged(self, what: str) -> None:
+        minute = self._clock.now_us() // 60_000_000
+        self._minutes[minute] = self._minutes.get(minute, Verdicts()) + Verdicts(1, int(what in DISAGREED))
+        while len(self._minutes) > MINUTES_MAX:
+            del self._minutes[min(self._minutes)]
 
     def failed(self, read: ShadowRead, error: BaseException) -> None:
         """The other side raised. Only the class is kept: a message may hold what a record holds."""
@@ -75,6 +86,7 @@ class Counting:
                 dict(self._failures),
                 _histograms(self._reads),
                 _histograms(self._pairs),
+                dict(self._minutes),
             )
 
 

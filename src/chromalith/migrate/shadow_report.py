@@ -48,6 +48,7 @@ def report(
         "by": [
             {"verb": key[0], "collection": key[1], **_counted(each)} for key, each in sorted(rows.items())
         ],
+        "lately": asdict(stats.lately),
         "latency": list(_latencies(stats, verb)),
         "failures": dict(stats.failures),
         "kept": stored,

@@ -6,17 +6,28 @@ any order.
 
 ``since`` is the epoch of the migration's state at which counting began anew (``chromalith migrate shadow --clear``).
 Values of an older one don't count any more: adding a newer and an older gives the newer.
+
+A sum hides what has begun to go wrong behind all that went well before. So the last :data:`MINUTES_MAX` minutes are
+counted by themselves, too, and the worst stretch of them that reaches to the end is what is judged beside the sum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from typing import Any
 
 from chromalith.errors import Corrupt
 from chromalith.migrate.latencies import Histogram
 from chromalith.migrate.port import Role
+
+MINUTES_MAX = 60
+"""Minutes in which reads were judged; the newest are kept."""
+SURGE_MIN = 5
+"""Fewer reads that differ than this make no stretch of time suspicious: of 100 reads, of which one in 200 ranks near ties differently,
+five differ in 2 of 10,000 stretches, and two in every eleventh."""
+JUDGED = ("matches", "lag", "mismatches", "unchecked", "errors", "timeouts")
+DISAGREED = ("mismatches", "unchecked", "errors", "timeouts")
 
 Latencies = Mapping[tuple[str, Role], Histogram]
 """By verb and side."""
@@ -56,23 +67,39 @@ class Counts:
     @property
     def compared(self) -> int:
         """Reads that both sides answered."""
-        return self.matches + self.lag + self.mismatches + self.unchecked
+        return self.judged - self.errors - self.timeouts
 
     @property
     def judged(self) -> int:
         """Reads that the other side was asked: it answered, raised, or was too slow."""
-        return self.compared + self.errors + self.timeouts
+        return sum(getattr(self, name) for name in JUDGED)
 
     @property
     def disagreed(self) -> int:
         """Of these, those whose caller would not have got the same answer. ``unchecked`` ones count: where that many differ that they
         can't be looked at again, it is not lag."""
-        return self.mismatches + self.unchecked + self.errors + self.timeouts
+        return sum(getattr(self, name) for name in DISAGREED)
 
     @property
     def agreement(self) -> float | None:
         """The part of ``judged`` that agreed, 0 to 1; ``None``: nothing was judged."""
         return 1 - self.disagreed / self.judged if self.judged else None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Reads that were judged, and those of them that disagreed (:class:`Counts`)."""
+
+    judged: int = 0
+    disagreed: int = 0
+
+    def __add__(self, other: Verdicts) -> Verdicts:
+        return Verdicts(self.judged + other.judged, self.disagreed + other.disagreed)
+
+    @property
+    def rate(self) -> float:
+        """The part that disagreed, 0 to 1."""
+        return self.disagreed / self.judged if self.judged else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +111,7 @@ class ShadowStats:
         failures: what the other side raised, by the name of the error's class.
         reads: how long the callers' own reads took, shadowed or not.
         pairs: how long both sides took for the same reads. Only these compare like with like.
+        minutes: how many reads were judged, and of these disagreed, by the minute since 1970 of the clock of each process.
     """
 
     since: int = 0
@@ -91,6 +119,18 @@ class ShadowStats:
     failures: Mapping[str, int] = field(default_factory=dict)
     reads: Latencies = field(default_factory=dict)
     pairs: Latencies = field(default_factory=dict)
+    minutes: Mapping[int, Verdicts] = field(default_factory=dict)
+
+    @property
+    def lately(self) -> Verdicts:
+        """Of all stretches of time that reach to the newest minute, the one of which the largest part disagreed; none, if
+        :data:`SURGE_MIN` reads disagreed in no stretch."""
+        worst, found = Verdicts(), Verdicts()
+        for minute in sorted(self.minutes, reverse=True):
+            found += self.minutes[minute]
+            if found.disagreed >= SURGE_MIN and found.rate >= worst.rate:
+                worst = found
+        return worst
 
     @property
     def total(self) -> Counts:
@@ -115,6 +155,7 @@ class ShadowStats:
             _merged(self.failures, other.failures),
             _merged(self.reads, other.reads),
             _merged(self.pairs, other.pairs),
+            _merged(self.minutes, other.minutes),
         )
 
     def encode(self) -> dict[str, Any]:
@@ -128,6 +169,7 @@ class ShadowStats:
             "failures": dict(sorted(self.failures.items())),
             "reads": _encoded(self.reads),
             "pairs": _encoded(self.pairs),
+            "minutes": {str(minute): list(astuple(found)) for minute, found in sorted(self.minutes.items())},
         }
 
     @classmethod
@@ -146,6 +188,10 @@ class ShadowStats:
                 {str(name): int(count) for name, count in value["failures"].items()},
                 _decoded(value["reads"]),
                 _decoded(value["pairs"]),
+                {  # a client of an earlier release says none
+                    int(minute): Verdicts(int(judged), int(disagreed))
+                    for minute, (judged, disagreed) in value.get("minutes", {}).items()
+                },
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Corrupt("not the statistics of shadow reads", hint="it was written by something else") from error

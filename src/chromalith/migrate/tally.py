@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+from chromalith.migrate.entries import said_of
 from chromalith.migrate.port import Role
 
 MINUTES_MAX = 120
@@ -57,7 +58,7 @@ class Tally:
         """The second did not take a write, or nobody knows."""
         with self._lock:
             self.failures += 1
-            self.last_failure = f"{type(error).__name__}: {error}"[:300]
+            self.last_failure = said_of(error)
 
     def was_late(self) -> None:
         """A caller did not wait for the second any longer."""

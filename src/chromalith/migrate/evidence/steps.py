@@ -119,6 +119,10 @@ def agreement(e: Evidence) -> Item:
     )
     if total.agreement < AGREEMENT_MIN:
         return q.not_met(*said, todo="`chromalith migrate shadow` shows them")
+    lately = e.shadow.lately
+    if 1 - lately.rate < AGREEMENT_MIN:
+        worse = f"of the latest {lately.judged:,} only {100 * (1 - lately.rate):.2f} % agree"
+        return q.not_met(*said, worse, todo="`chromalith migrate shadow` shows them")
     return q.met(*said)
 
 

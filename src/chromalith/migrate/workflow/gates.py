@@ -207,6 +207,15 @@ def shadow_gate(shadow: ShadowSeen, limits: GateLimits, *, reads_min: int) -> Ga
             f"{shadow.mismatch_rate:.2%} of {shadow.compared} compared reads differ; {limits.mismatch_rate_max:.2%} may",
             "`chromalith migrate shadow` shows what differs",
         )
+    if shadow.lately_rate > limits.mismatch_rate_max:
+        return Gate(
+            "shadow",
+            False,
+            saw | {"lately_compared": shadow.lately_compared, "lately_mismatched": shadow.lately_mismatched},
+            f"{shadow.lately_rate:.2%} of the latest {shadow.lately_compared} compared reads differ;"
+            f" {limits.mismatch_rate_max:.2%} may",
+            "`chromalith migrate shadow` shows what differs; when it is repaired, count anew with --clear",
+        )
     return Gate("shadow", True, saw, f"{shadow.mismatched} of {shadow.compared} compared reads differ")
 
 

@@ -138,6 +138,8 @@ def shadow_seen(stats: ShadowStats) -> ShadowSeen:
         dropped=stats.total.dropped + stats.total.too_large,
         source_p50_ms=None if source is None else 1_000 * source,
         target_p50_ms=None if target is None else 1_000 * target,
+        lately_compared=stats.lately.judged,
+        lately_mismatched=stats.lately.disagreed,
     )
 
 

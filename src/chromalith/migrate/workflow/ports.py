@@ -75,6 +75,8 @@ class ShadowSeen:
         mismatched: of them, those whose caller would not have got the same answer from there.
         dropped: never asked.
         source_p50_ms, target_p50_ms: the median latency of each side; ``None``: nothing was measured.
+        lately_compared, lately_mismatched: of the worst stretch of time up to now
+            (:attr:`~chromalith.migrate.shadow_stats.ShadowStats.lately`); 0: none stands out.
     """
 
     compared: int = 0
@@ -82,6 +84,13 @@ class ShadowSeen:
     dropped: int = 0
     source_p50_ms: float | None = None
     target_p50_ms: float | None = None
+    lately_compared: int = 0
+    lately_mismatched: int = 0
+
+    @property
+    def lately_rate(self) -> float:
+        """Of those compared lately, 0 to 1."""
+        return self.lately_mismatched / self.lately_compared if self.lately_compared else 0.0
 
     @property
     def mismatch_rate(self) -> float:
