@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import chromadb
 import numpy as np
 import pytest
-from chromadb.config import Settings
 from tests.migrate.backfill_world import BackfillWorld, memory_side
+from tests.migrate.stock_client import stock
 from tests.servers import ChromaServer
 
 import chromalith
@@ -32,15 +30,6 @@ from chromalith.transfer.sides import Denied
 FLUSHED = {"hnsw": {"space": "cosine", "sync_threshold": 2}}
 OLD = np.array([[1.0, 2.0, 3.0]], np.float32)
 NEW = np.array([[3.0, 2.0, 1.0]], np.float32)
-
-
-@contextmanager
-def stock(path: Path) -> Iterator[Any]:
-    client = chromadb.PersistentClient(str(path), Settings(anonymized_telemetry=False))
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 # What was read of a directory that somebody else writes ------------------------------------------------------------------

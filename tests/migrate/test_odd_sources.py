@@ -11,17 +11,14 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import chromadb
 import pytest
-from chromadb.config import Settings
 from chromadb.errors import ChromaError
 from tests.migrate.live.judge import held, unequal
+from tests.migrate.stock_client import stock
 
 import chromalith
 from chromalith.chroma.import_ import chroma_directory
@@ -35,16 +32,6 @@ from chromalith.testing.reference import Row
 FIXTURES = Path(__file__).parent / "fixtures"
 RELEASES = ("0.4.24", "0.5.23", "0.6.3", "1.0.12")
 DIFFERENT_SPACES = {"words": "l2", "turns": "cosine", "untouched": "l2"}
-
-
-@contextmanager
-def stock(path: Path) -> Iterator[Any]:
-    """A stock client of a directory that may be changed."""
-    client = chromadb.PersistentClient(str(path), Settings(anonymized_telemetry=False))
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 def judged(path: Path, scratch: Path) -> dict[str, dict[str, Row]]:
