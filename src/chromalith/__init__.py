@@ -109,7 +109,12 @@ _ON_USE = {
 
 def __getattr__(name: str) -> Any:
     if name in _ON_USE:
-        return getattr(import_module(_ON_USE[name]), name)
+        try:
+            return getattr(import_module(_ON_USE[name]), name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "chromadb":
+                raise
+            raise ModuleNotFoundError(f"chromalith.{name} needs chromadb: pip install 'chromalith[chroma]'", name="chromadb") from error
     raise AttributeError(f"module 'chromalith' has no attribute {name!r}")
 
 

@@ -265,5 +265,5 @@ def test_without_chromadb_the_commands_say_what_to_install(shell: Shell, monkeyp
     )
     code, _, told = shell("start", "--source", "./a", "--target", "./b")
     assert code == 2
-    assert "chromalith[client]" in told
+    assert "chromalith[chroma]" in told
     assert "no such migration" in shell("status", "--store", "./b")[2]

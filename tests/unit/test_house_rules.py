@@ -15,6 +15,7 @@ import ast
 import os
 import re
 import subprocess
+import tomllib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -205,6 +206,19 @@ def test_names_no_registry_and_no_machine(path: Path) -> None:
         if path.name not in LOCKS:
             match = MACHINE_PATHS.search(line)
             assert match is None, f"{shown(path)}:{number} names a path of one machine: {match.group(0)}"
+
+
+def test_extras_that_are_named_exist() -> None:
+    """What a document or a hint tells to install can be installed."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    named = {
+        (shown(path), extra)
+        for path in TEXTS
+        for extras in re.findall(r"chromalith\[([a-z][a-z, ]*)\]", path.read_text(encoding="utf-8"))
+        for extra in re.split(r"\s*,\s*", extras)
+    }
+    assert len(named) > 10
+    assert not [each for each in sorted(named) if each[1] not in declared]
 
 
 @pytest.mark.parametrize("name", sorted(LOCKS))

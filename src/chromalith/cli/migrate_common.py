@@ -57,7 +57,7 @@ def open_place(run: Invocation, state: str | None, name: str = DEFAULT_NAME, fal
 def need_chromadb() -> None:
     """Raises ``Invalid`` if it is not installed: the commands that only look at the state do without."""
     if importlib.util.find_spec("chromadb") is None:
-        raise Invalid("the sides of a migration are opened with chromadb", hint="pip install 'chromalith[client]'")
+        raise Invalid("the sides of a migration are opened with chromadb", hint="pip install 'chromalith[chroma]'")
 
 
 def open_sides(run: Invocation, state: State, *, look: bool = False) -> Sides:

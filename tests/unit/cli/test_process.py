@@ -55,6 +55,14 @@ def test_importing_chromalith_leaves_chromadb_alone() -> None:
     assert (ended.stdout, ended.returncode) == ("ok\n", 0), ended.stderr
 
 
+@pytest.mark.parametrize("name", ["Client", "MigratingClient"])
+def test_a_client_without_chromadb_says_what_to_install(name: str) -> None:
+    """A ``None`` in ``sys.modules`` is Python's own way of saying that a module can't be had."""
+    code = f"import sys; sys.modules['chromadb'] = None; import chromalith; chromalith.{name}"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"chromalith.{name} needs chromadb: pip install 'chromalith[chroma]'" in ended.stderr
+
+
 @pytest.mark.slow
 def test_the_demo_checks_itself(tmp_path: Path) -> None:
     """The demo, piped and short, finds all it wrote, keeps its store, and refuses to run into it again."""
