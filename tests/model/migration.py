@@ -8,15 +8,16 @@ What is assumed, and modelled as such, because no process can see it in another:
 
 - After the tool waited for the propagation time, a client that then *begins* its authority's write has read the state after the freeze was
   published (a client measures the age of its state when that write begins, not earlier).
-- An entry is abandoned, or its late request taken for dead, only when its process is dead, and its request has landed or never will.
+- An entry is abandoned, or its late request taken for dead, only when its process is dead, and its request has landed or never will;
+  or (a fault) while its process lives and waits for the answer, if the entry was not renewed in time (:func:`sending`).
 
 What must hold in every world that can be reached (:func:`wrong`): an empty journal means equal sides if the record was touched or
-backfilled; and what the authority holds was not overwritten, for good, by an acknowledged write that began after it had ended.
+backfilled (and none is late); and what the authority holds was not overwritten, for good, by an acknowledged write that began later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -34,10 +35,10 @@ class World:
 
     Attributes:
         sides: the value at the source and at the target.
-        authority, freeze, waits: of the state; how often a tool's propagation time has passed.
+        authority, freeze, flips, waits: of the state; how often a tool's propagation time has passed.
         journal: (entry, status): ``open``, ``doubtful`` (closed, and its request may land), ``ended``.
         flying: (side, value, entry, owner): requests that may land later.
-        dead: processes that died.
+        dead, late: processes that died; entries that were not renewed in time, until they are noted again.
         begun: for each write, the writes that had ended when it began.
         over, acked: writes that ended; that were acknowledged.
         faults: how many may still happen.
@@ -47,10 +48,12 @@ class World:
     sides: tuple[int, int]
     authority: int = SOURCE
     freeze: str | None = None
+    flips: int = 0
     waits: int = 0
     journal: frozenset[tuple[str, str]] = frozenset()
     flying: frozenset[tuple[int, int, str]] = frozenset()
     dead: frozenset[str] = frozenset()
+    late: frozenset[str] = frozenset()
     begun: frozenset[tuple[int, frozenset[int]]] = frozenset()
     over: frozenset[int] = frozenset({FIRST})
     acked: frozenset[int] = frozenset()
@@ -58,6 +61,7 @@ class World:
     touched: bool = False
 
 
+SEEN = ("authority", "freeze", "flips", "waits")
 Outcomes = list[tuple[Any, World]]
 Step = tuple[str, Callable[[World], Outcomes]]
 Process = Generator[Step, Any, Any]
@@ -75,7 +79,7 @@ def same(one: int, other: int) -> bool:
 
 def wrong(world: World) -> str | None:
     """What must not be, or ``None``."""
-    if not world.journal and world.touched and not same(*world.sides):
+    if not (world.journal or world.late) and world.touched and not same(*world.sides):
         return "the journal is empty, and the sides differ"
     held = abs(world.sides[world.authority])
     for write, before in world.begun:
@@ -120,13 +124,9 @@ def explore(
                 continue
             text, act = step
             for answer, after in act(world):
-                given = (
-                    answers
-                    if answer == DEAD
-                    else (*answers[:number], (*answers[number], answer), *answers[number + 1 :])
-                )
+                given = (*answers[:number], (*answers[number], answer), *answers[number + 1 :])
                 if answer == DEAD:
-                    after = replace(after, dead=after.dead | {name})
+                    after, given = replace(after, dead=after.dead | {name}), answers
                 nexts.append((f"{name}: {text} -> {answer}", (after, given)))
         nexts.extend((f"time: {text}", (after, answers)) for text, after in _time(world, hasty))
         for label, there in nexts:
@@ -153,8 +153,8 @@ def _time(world: World, hasty: bool) -> Outcomes:
         found.append(("a request lands", replace(put(world, side, value), flying=rest)))
         found.append(("a request is dropped", replace(world, flying=rest)))
     for entry, status in world.journal:
-        owner = entry.split("/")[0]
-        waits = status == "doubtful" or (status == "open" and (hasty or owner in world.dead))
+        left = hasty or entry in world.late or entry.split("/")[0] in world.dead
+        waits = status == "doubtful" or (status == "open" and left)
         if waits and not any(of == entry for _, _, of in world.flying):
             found.append((f"{entry} is old", note(world, entry, "ended")))
     return found
@@ -197,7 +197,23 @@ def reading(side: int) -> Step:
 
 
 def looking() -> Step:
-    return one("state", lambda world: ((world.authority, world.freeze, world.waits), world))
+    return one("state", lambda world: ((world.authority, world.freeze, world.flips, world.waits), world))
+
+
+def sending(entry: str) -> Step:
+    """A request goes out that is done with the next step: soon, or (a fault) so late that its entry, not renewed, is too old."""
+
+    def act(world: World) -> Outcomes:
+        late = replace(world, faults=world.faults - 1, late=world.late | {entry})
+        return [("soon", world), ("late", late)] if world.faults else [("soon", world)]
+
+    return f"send under {entry}", act
+
+
+def noting_again(entry: str) -> Step:
+    """A new entry in the place of one that is late."""
+    new = f"{entry} again"
+    return one(new, lambda it: (new, note(note(replace(it, late=it.late - {entry}), entry, None), new, "open")))
 
 
 def writing(side: int, value: int, entry: str, op: str = "upsert") -> Step:
@@ -220,9 +236,7 @@ def writing(side: int, value: int, entry: str, op: str = "upsert") -> Step:
 
 
 def beginning(write: int) -> Step:
-    return one(
-        f"begin {write}", lambda world: (None, replace(world, begun=world.begun | {(write, world.over | {FIRST})}))
-    )
+    return one(f"begin {write}", lambda world: (None, replace(world, begun=world.begun | {(write, world.over)})))
 
 
 def ending(write: int, *, acked: bool) -> Step:
@@ -246,11 +260,17 @@ def writer(
     both: bool = True,
     doubts: bool = True,
     waits_for_thaw: bool = True,
+    hangs: str | None = None,
+    notes_again: str | None = "before",
+    unchanged: Collection[str] = ("flips", "freeze"),
 ) -> Process:
-    """A dual write. ``lowered``: by its environment it writes the source first, whatever the state says."""
+    """A dual write. ``lowered``: by its environment it writes the source first, whatever the state says.
+
+    ``hangs``: the side (``authority``, ``second``) whose answer may be late. The authority's counts all the same if the state, looked at
+    after the ids were noted again, has ``unchanged`` what it had at the beginning; else the caller is told that nobody knows."""
     entry, value = f"{name}/w", -number if op == "delete" else number
     yield beginning(number)
-    authority, freeze, waits = yield looking()
+    state = authority, freeze, _, waits = yield looking()
     if freeze is not None and waits_for_thaw:
         return (yield ending(number, acked=False))
     first = SOURCE if lowered else authority
@@ -261,16 +281,28 @@ def writer(
         if now != waits:
             yield closing(entry, None)
             return (yield ending(number, acked=False))
+    late = hangs == "authority" and (yield sending(entry)) == "late"
     answer = yield writing(first, value, entry, op)
     if answer not in ("ok", "ignored"):
         if answer != "unknown":  # else it may still land, and rightly: its caller was told that nobody knows
             yield ending(number, acked=False)
         return (yield closing(entry, "doubtful" if answer == "unknown" and doubts else "ended"))
+    if late:
+        entry = (yield noting_again(entry)) if notes_again == "before" else entry
+        now = yield looking()
+        entry = (yield noting_again(entry)) if notes_again == "after" else entry
+        stands = [before == since for what, before, since in zip(SEEN, state, now, strict=True) if what in unchanged]
+        yield ending(number, acked=answer == "ok" and all(stands))
+        return (yield closing(entry, "ended"))
+    if hangs == "second":  # its caller waits no longer
+        yield ending(number, acked=True)
+        late = (yield sending(entry)) == "late"
     second = yield writing(1 - first, value, entry, op)
+    entry = (yield noting_again(entry)) if late else entry
     if not note_first:
         yield opening(entry)
     relies_on_both = both and first != authority
-    if not relies_on_both or second != "unknown":
+    if hangs != "second" and (not relies_on_both or second != "unknown"):
         yield ending(number, acked=answer == "ok" and (second in ("ok", "ignored") or not relies_on_both))
     return (yield closing(entry, "doubtful" if second == "unknown" and doubts else "ended"))
 
@@ -324,7 +356,7 @@ def mending(
     entry: str,
     freeze: str | None,
     *,
-    permitted: tuple[int, str | None, int] | None = None,
+    permitted: tuple[int, str | None, int, int] | None = None,
     own_entry: bool = True,
     heeds_freeze: bool = True,
     looks_back: bool = True,
@@ -338,7 +370,7 @@ def mending(
     """
     if own_entry and not opened:
         yield opening(entry)
-    authority, stands, _ = permitted if permitted is not None else (yield looking())
+    authority, stands, *_ = permitted if permitted is not None else (yield looking())
     if stands != freeze and heeds_freeze:
         yield closing(entry, settles_refused if opened else None)
         return False
@@ -368,7 +400,7 @@ def backfill(
     done = one("the chunk is done", lambda world: (None, replace(note(world, entry, None), touched=True)))
     if own_entry:
         yield opening(entry)
-    _, freeze, _ = yield looking()
+    _, freeze, *_ = yield looking()
     if freeze is not None:
         return (yield closing(entry, None))
     wanted = yield reading(SOURCE)
@@ -384,29 +416,18 @@ def backfill(
     return None
 
 
-def switch(
-    name: str,
-    *,
-    waits: bool = True,
-    drains: bool = True,
-    conditional: bool = True,
-    passes: int = 2,
-) -> Process:
+def switch(name: str, *, waits: bool = True, drains: bool = True, conditional: bool = True, passes: int = 2) -> Process:
     """A change of authority, once the copy is whole: freeze, wait, drain, and flip if the journal is empty and the freeze stands."""
     mine = f"freeze of {name}"
     yield "the copy is whole", lambda world: [] if NEVER in world.sides else [(None, world)]
-
-    def publish(world: World) -> tuple[Any, World]:
-        return "ok", replace(world, freeze=mine)
-
-    yield one("freeze", publish)
+    yield one("freeze", lambda world: ("ok", replace(world, freeze=mine)))
     if waits:
         yield one("propagation", lambda world: (None, replace(world, waits=world.waits + 1)))
 
     def flip(world: World) -> tuple[Any, World]:
         if conditional and world.freeze != mine:
             return "refused", world
-        return "flipped", replace(world, authority=1 - world.authority, freeze=None)
+        return "flipped", replace(world, authority=1 - world.authority, flips=world.flips + 1, freeze=None)
 
     if drains and not (yield from reconciler(name, passes=passes, freeze=mine)):
         return (yield thaw(mine))
@@ -425,8 +446,4 @@ def thaw(freeze: str | None = None) -> Step:
 
 def impatient() -> Process:
     """A client that cancels a freeze at some moment."""
-
-    def act(world: World) -> Outcomes:
-        return [("thawed", replace(world, freeze=None))] if world.freeze is not None else []
-
-    yield "the freeze lasts too long", act
+    yield "the freeze lasts too long", lambda world: [("thawed", replace(world, freeze=None))] if world.freeze else []

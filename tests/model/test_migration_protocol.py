@@ -1,7 +1,7 @@
 """The protocol of two live sides, explored: with all its rules nothing is lost and nothing differs unseen; without any one of them, it is.
 
-The machine is in ``tests/model/migration.py``. What the code does of it: ``migrate/dual.py`` (the writer), ``migrate/reconcile.py`` and
-``migrate/mend.py`` (the reconciler), ``migrate/backfill.py``, ``migrate/workflow`` (the switch).
+The machine is in ``tests/model/migration.py``. What the code does of it: ``migrate/dual.py`` and ``migrate/renewals.py`` (the writer),
+``migrate/reconcile.py`` and ``migrate/mend.py`` (the reconciler), ``migrate/backfill.py``, ``migrate/workflow`` (the switch).
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from tests.model.migration import (
     Violation,
     World,
     backfill,
+    closing,
     explore,
     impatient,
+    opening,
     reconciler,
     switch,
     writer,
@@ -52,11 +54,26 @@ def b(name: str = "b", **rules: Any) -> Callable[[], Process]:
     return lambda: backfill(name, **rules)
 
 
+def late(**rules: Any) -> Callable[[], Process]:
+    """A writer whose authority may answer after its entry, which was not renewed, was taken for abandoned."""
+    return w(1, hangs="authority", **rules)
+
+
+def back() -> Process:
+    return switch("t", passes=1)
+
+
+def refused() -> Process:
+    """A call that its authority refused: nothing was written, and its entry makes a reconciliation look."""
+    yield opening("n/w")
+    yield closing("n/w", "ended")
+
+
 SCENES: dict[str, tuple[World, Cast]] = {
     "two writers, a reconciler": (EQUAL, {"w1": w(1), "w2": w(2), "r": r()}),
     "a writer, a reconciler that goes on": (EQUAL, {"w1": w(1), "r": r(passes=3)}),
     "a writer, two reconcilers": (EQUAL, {"w1": w(1), "r": r(), "q": r("q")}),
-    "a switch and its way back, a writer": (EQUAL, {"w1": w(1), "s": s(), "t": lambda: switch("t", passes=1)}),
+    "a switch and its way back, a writer": (EQUAL, {"w1": w(1), "s": s(), "t": back}),
     "two writers, a switch that may be cancelled": (EQUAL, {"w1": w(1), "w2": w(2), "s": s(), "i": impatient}),
     "a writer, a reconciler, a switch that may be cancelled": (EQUAL, {"w1": w(1), "r": r(), "s": s(), "i": impatient}),
     "a deletion, a reconciler, a backfill": (FRESH, {"w2": w(2, op="delete"), "r": r(), "b": b()}),
@@ -68,6 +85,9 @@ SCENES: dict[str, tuple[World, Cast]] = {
     "a deletion, a backfill, a switch": (FRESH, {"w2": w(2, op="delete"), "b": b(), "s": s()}),
     "a lowered writer, another, a reconciler": (RAMPED, {"w1": w(1, lowered=True), "w2": w(2), "r": r()}),
     "a lowered writer, a reconciler, the way back": (RAMPED, {"w1": w(1, lowered=True), "r": r(), "s": s()}),
+    "a late writer, another, a switch": (EQUAL, {"w1": late(), "w2": w(2), "s": s()}),
+    "a late writer, a reconciler, a switch": (EQUAL, {"w1": late(), "s": s(), "r": r()}),
+    "a late second, another writer, a reconciler": (EQUAL, {"w1": w(1, hangs="second"), "w2": w(2), "r": r()}),
 }
 
 LONG: dict[str, tuple[World, Cast]] = {
@@ -81,6 +101,7 @@ LONG: dict[str, tuple[World, Cast]] = {
     ),
     "a write, a deletion, a backfill, a reconciler": (FRESH, {"w1": w(1), "w2": w(2, op="delete"), "b": b(), "r": r()}),
     "two faults": (World((FIRST, FIRST), faults=2), {"w1": w(1), "w2": w(2), "r": r(passes=2)}),
+    "a late writer, a refused call, a switch and its way back": (EQUAL, {"n": refused, "t": back, "s": s(), "w1": late()}),
 }  # fmt: skip
 
 
@@ -126,6 +147,14 @@ BROKEN: dict[str, tuple[str, World, Cast]] = {
     "a backfill forgets a chunk that it could not mend": (
         DIFFER, FRESH, {"w2": w(2, op="delete"), "b": b(settles_refused=None), "s": s()},
     ),
+    "a late answer counts whatever happened meanwhile": (LOST, EQUAL, {"w1": late(unchanged=()), "s": s()}),
+    "a late answer counts though writes are frozen": (LOST, EQUAL, {"w1": late(unchanged=("flips",)), "s": s()}),
+    "a late answer counts though the authority changed": (LOST, EQUAL, {"w1": late(unchanged=("freeze",)), "s": s()}),
+    "a late answer counts if the authority changed and changed back": (
+        LOST, EQUAL, {"n": refused, "t": back, "s": s(), "w1": late(unchanged=("authority", "freeze"))},
+    ),
+    "a late answer counts without an entry": (LOST, EQUAL, {"w1": late(notes_again=None), "s": s(), "r": r()}),
+    "a late answer is judged before its entry is open": (LOST, EQUAL, {"w1": late(notes_again="after"), "s": s(), "r": r()}),
 }  # fmt: skip
 
 
@@ -134,11 +163,14 @@ SLOW = {
     "a reconciler doesn't look back at what it wrote",
     "a reconciler heeds no freeze",
     "a reconciler looks at the state before its entry is open",
+    "a late answer counts if the authority changed and changed back",
 }
 """Their violations take tens of seconds to find; `make migrate-live` runs them."""
 
 
-@pytest.mark.parametrize("rule", [pytest.param(rule, marks=[pytest.mark.slow] if rule in SLOW else []) for rule in BROKEN])
+@pytest.mark.parametrize(
+    "rule", [pytest.param(rule, marks=[pytest.mark.slow] if rule in SLOW else []) for rule in BROKEN]
+)
 def test_each_rule_is_needed(rule: str) -> None:
     """Without the rule, some interleaving loses an acknowledged write, or leaves a difference that nobody knows of."""
     error, first, cast = BROKEN[rule]
@@ -150,3 +182,10 @@ def test_the_assumption_about_time_is_needed() -> None:
     """If an entry counts as abandoned while its process is only slow, its late write is seen by nobody: hence ``timing.abandoned_s``."""
     with pytest.raises(Violation, match=DIFFER):
         explore(EQUAL, {"w1": w(1), "r": r()}, hasty=True)
+
+
+def test_a_second_that_nobody_renews_must_not_land_late() -> None:
+    """What lands at the second after its entry was given up, and after that side has become the authority, overwrites what counts by then.
+    No answer can undo it, since its own caller was told long ago that it is done: hence the renewals, and the assumption about time."""
+    with pytest.raises(Violation, match=f"write 2 was {LOST}"):
+        explore(EQUAL, {"w1": w(1, hangs="second"), "w2": w(2), "s": s()})
