@@ -66,6 +66,11 @@ def verify_with(**fields: Any) -> Callable[[Evidence], Evidence]:
     return lambda e: replace(e, state=replace(e.state, verify={**e.state.verify, **fields}))
 
 
+def waits(**lag: Any) -> Callable[[Evidence], Evidence]:
+    """A journal, while both sides are still written."""
+    return lambda e: replace(e, state=state(phase=Phase.CUTOVER), lag=Lag(**lag))
+
+
 def test_a_whole_migration_meets_everything() -> None:
     """With all evidence there and good, every item is met, and says what it saw."""
     found = answers(whole())
@@ -171,8 +176,12 @@ def test_a_migration_that_just_began_meets_nothing() -> None:
         ("data", verify_with(epoch=6), NO_EVIDENCE, "older than the change to cutover"),
         ("data", verify_with(in_flight=2), NO_EVIDENCE, "2 records were being written"),
         ("data", lambda e: replace(e, state=replace(e.state, verify={})), NO_EVIDENCE, "not compared yet"),
-        ("data", lambda e: replace(e, lag=Lag(entries=5, open=2)), NOT_MET, "3 writes wait"),
-        ("data", lambda e: replace(e, lag=Lag(entries=2, open=2)), MET, "2 calls under way"),
+        ("data", waits(entries=5, open=2, missed=3), NOT_MET, "3 calls wait to be repaired"),
+        ("data", waits(entries=5, open=2, oldest_s=61), NOT_MET, "3 calls wait to be compared"),
+        ("data", waits(entries=40, open=2, oldest_s=3), MET, "none of the 38 calls"),
+        ("data", waits(entries=1, unreadable=1), NOT_MET, "1 calls wait"),
+        ("data", waits(entries=2, open=2), MET, "2 calls under way"),
+        ("data", lambda e: replace(e, lag=Lag(entries=62, missed=1, oldest_s=90)), MET, "62 calls were not compared"),
         ("data", lambda e: replace(e, lag=None), NO_EVIDENCE, "could not be read"),
         (
             "cost",
@@ -227,7 +236,9 @@ def test_a_migration_that_just_began_meets_nothing() -> None:
         ("cleaned", lambda e: replace(e, scans=[scanned(files=0)]), NO_EVIDENCE, "no file"),
         ("dual", with_state(phase=Phase.DIRECT), NOT_MET, "never dual"),
         ("dual", lambda e: replace(e, producers=[producer(1, writes={"source": 5})]), NO_EVIDENCE, "both sides"),
-        ("repaired", lambda e: replace(e, lag=Lag(entries=7, oldest_s=30)), NOT_MET, "7 calls wait"),
+        ("repaired", waits(entries=7, oldest_s=90), NOT_MET, "7 calls wait"),
+        ("repaired", waits(entries=7, oldest_s=1, missed=1), NOT_MET, "1 calls wait to be repaired"),
+        ("repaired", waits(entries=7, oldest_s=3), MET, "none of the 7 calls"),
         ("copied", with_state(backfill={}), NO_EVIDENCE, "no backfill"),
         ("copied", with_state(backfill={"finished": False}), NOT_MET, "not finished"),
         (

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
+import time
 from concurrent.futures import wait
 
 import pytest
 
+from chromalith.migrate import daemons
 from chromalith.migrate.daemons import DaemonExecutor
 
 LONG_S = 30.0
@@ -69,3 +72,33 @@ def test_what_waits_can_be_cancelled() -> None:
     assert waiting.cancelled()
     go.set()
     assert running.result(LONG_S)
+
+
+def test_what_could_get_no_thread_is_not_run_behind_its_callers_back_and_the_next_gets_one() -> None:
+    """Who is told that there is no thread does the work itself: run once more later, a write would overwrite what came after it."""
+    pool, done = DaemonExecutor(1, "test-none"), []
+    usual = threading.stack_size(1 << 47)  # no machine has so much room for a stack
+    try:
+        with pytest.raises(RuntimeError):
+            pool.submit(done.append, "refused")
+    finally:
+        threading.stack_size(usual)
+    pool.submit(done.append, "taken").result(LONG_S)
+    assert done == ["taken"]
+    pool.shutdown()
+
+
+def test_pools_that_came_and_went_leave_nothing_behind() -> None:
+    """A tool that repairs for weeks makes one for each repair."""
+    DaemonExecutor(1, "test-first").shutdown()
+    before = atexit._ncallbacks(), len(daemons._POOLS)
+    for _ in range(50):
+        pool = DaemonExecutor(1, "test-gone")
+        pool.submit(int).result(LONG_S)
+        pool.shutdown()
+    del pool
+    until_s = time.monotonic() + LONG_S
+    while len(daemons._POOLS) > before[1] and time.monotonic() < until_s:  # their threads end in their own time
+        time.sleep(0.01)
+    assert atexit._ncallbacks() == before[0]
+    assert len(daemons._POOLS) <= before[1]

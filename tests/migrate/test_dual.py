@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any
 
@@ -190,5 +191,23 @@ def test_a_second_that_could_not_begin_in_time_is_not_begun() -> None:
     rig.fails[S] = lambda: clock.advance(61)
     assert rig.write("v", "a") == ["source:1"]
     assert [role for role, *_ in rig.order] == [S]
+    assert rig.endings() == ["failed"]
+    rig.close()
+
+
+def test_a_log_that_fails_is_neither_the_callers_nor_keeps_a_note_open() -> None:
+    """A handler of the application may raise, or hang: the failure of a second is counted and noted before it is told."""
+    rig = Rig()
+    rig.fails[T] = raising(Unavailable("down"))
+    log = logging.getLogger("chromalith.migrate.dual")
+
+    def broken(record: logging.LogRecord) -> bool:
+        raise OSError("the disk of the log is full")
+
+    log.addFilter(broken)
+    try:
+        assert rig.write("v", "a") == ["source:1"]
+    finally:
+        log.removeFilter(broken)
     assert rig.endings() == ["failed"]
     rig.close()

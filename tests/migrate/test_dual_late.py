@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 
 import pytest
@@ -33,6 +37,16 @@ def reconciled_away(rig: Rig) -> None:
     assert listing.open == 0
     journal.remove([item.key for item in listing.touched])
     journal.stop()
+
+
+def stays_noted(journal: Journal) -> None:
+    """For longer than a note of these tests lives, some note is under way; what has ended is removed."""
+    until_s = time.monotonic() + 2
+    while time.monotonic() < until_s:
+        listing = journal.entries()
+        assert listing.open >= 1
+        journal.remove([item.key for item in listing.touched if item.ended])
+        time.sleep(0.02)
 
 
 def test_a_write_that_its_authority_took_too_long_for_is_noted_again_before_it_is_acknowledged() -> None:
@@ -213,9 +227,9 @@ def test_a_write_of_one_side_that_outlived_the_change_of_authority_is_not_acknow
         rig.close()
 
 
-def test_an_authority_that_fails_late_is_noted_again_only_if_it_may_land() -> None:
-    """What is certain to have failed needs nobody to look."""
-    for error, endings in [(Unknown("lost"), ["unknown"]), (Unavailable("down"), [])]:
+def test_an_authority_that_fails_late_is_noted_again() -> None:
+    """Even if nothing is under way any more: Chroma puts a write into its log before it fails, and applies it when it is next asked."""
+    for error, endings in [(Unknown("lost"), ["unknown"]), (Unavailable("down"), ["failed"])]:
         rig = Rig()
 
         def slow(rig: Rig = rig, error: Exception = error) -> None:
@@ -228,3 +242,60 @@ def test_an_authority_that_fails_late_is_noted_again_only_if_it_may_land() -> No
             rig.write("v", "a")
         assert rig.endings() == endings
         rig.close()
+
+
+class Interrupted(Exception):
+    """Of a time limit that the application's framework sets to its tasks."""
+
+
+def test_a_caller_that_is_interrupted_while_it_waits_for_a_second_leaves_it_noted() -> None:
+    """The second's write goes on, so its ids are noted anew for as long as it hangs."""
+    rig = Rig(clock=SYSTEM_CLOCK, look_s=0.02, second_write_s=20, abandoned_s=1.5)
+    go, journal = threading.Event(), Journal(Place(rig.inner, clock=rig.clock), timing=rig.states.get().timing)
+    caller = threading.main_thread().ident
+
+    def is_waiting() -> bool:
+        frame = sys._current_frames()[caller or 0]
+        return any(each.f_code.co_qualname == "Seconds.wait" for each, _ in traceback.walk_stack(frame))
+
+    def interrupt() -> None:
+        while not is_waiting():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        go.wait(20)
+
+    def raise_it(*_: object) -> None:
+        raise Interrupted
+
+    rig.fails[T] = interrupt
+    before = signal.signal(signal.SIGUSR1, raise_it)
+    try:
+        with pytest.raises(Interrupted):
+            rig.write("v", "a")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    stays_noted(journal)
+    go.set()
+    rig.writer.stop(20)
+    assert (rig.rows[T], rig.endings()) == ({"a": "v"}, ["ok"])
+    journal.stop()
+    rig.close()
+
+
+def test_a_second_that_outlasts_its_client_stays_noted() -> None:
+    """The client is closed, the side is the application's own and goes on: so does the write, and what lands late is compared."""
+    rig = Rig(clock=SYSTEM_CLOCK, look_s=0.02, second_write_s=0.02, abandoned_s=1.5)
+    go, journal = threading.Event(), Journal(Place(rig.inner, clock=rig.clock), timing=rig.states.get().timing)
+    rig.fails[T] = lambda: go.wait(20) and None  # type: ignore[func-returns-value]
+    rig.write("v", "a")
+    rig.writer.stop(0)
+    rig.journal.stop(0)
+    stays_noted(journal)
+    go.set()
+    rig.writer.stop(20)
+    until_s = time.monotonic() + 20
+    while rig.endings() != ["ok"] and time.monotonic() < until_s:
+        time.sleep(0.02)
+    assert (rig.rows[T], rig.endings()) == ({"a": "v"}, ["ok"])
+    journal.stop()
+    rig.close()

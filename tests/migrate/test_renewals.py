@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from typing import Any
 
@@ -16,12 +17,15 @@ from tests.migrate.worlds import NAME, Two
 from chromalith.clock import ManualClock
 from chromalith.errors import Unavailable, Unknown
 from chromalith.migrate.daemons import DaemonExecutor
+from chromalith.migrate.entries import DELETE_COLLECTION
 from chromalith.migrate.journal import Journal
+from chromalith.migrate.mend import Mender
 from chromalith.migrate.phases import Phase
 from chromalith.migrate.places import Place
 from chromalith.migrate.port import Role
 from chromalith.migrate.renewals import RENEWED_MAX_S, Kept, Renewals
 from chromalith.store.memory import MemoryStore
+from chromalith.testing.faulty import Call
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), Unknown("lost"), RuntimeError("nonsense")])
@@ -51,6 +55,46 @@ def test_a_repair_that_fails_after_its_note_was_called_abandoned_is_noted_again(
     assert hung.is_set()
     mender._journal.flush()
     assert not two.new_journal().entries().empty
+
+
+def test_a_collection_is_not_dropped_under_a_note_that_was_called_abandoned() -> None:
+    """A side hung while the tool looked whether it is still to be dropped; by then that side is the authority, and has it again."""
+    two = Two()
+    two.source.drop(NAME)
+    two.journal.close(two.journal.open(NAME, (), authority=Role.SOURCE, op=DELETE_COLLECTION), "failed")
+    journal = two.new_journal()
+    known = journal.entries().touched
+
+    def hang(call: Call) -> None:
+        ours = {item.key for item in journal.entries().touched} - {item.key for item in known}
+        if ours and two.states().get().phase is Phase.DUAL:
+            two.clock.advance(130)
+            journal.remove(list(ours))
+            two.set(phase=Phase.CUTOVER)
+
+    two.faults.choose = hang
+    two.reconciler().pass_once()
+    assert two.states().get().phase is Phase.CUTOVER
+    assert NAME in two.target.collections
+
+
+def test_while_a_drop_of_a_collection_hangs_it_stays_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with writes: else a change of authority could come before it lands."""
+    two = Two()
+    two.source.drop(NAME)
+    journal, noted = two.new_journal(), []
+
+    def hang(self: Any, name: str) -> None:
+        before = {item.key for item in journal.entries().touched}
+        two.clock.advance(70)
+        until_s = time.monotonic() + 10
+        while not noted and time.monotonic() < until_s:
+            time.sleep(0.01)
+            noted.extend({item.key for item in journal.entries().touched} - before)
+
+    monkeypatch.setattr(type(two.target), "drop", hang)
+    Mender(two.new_journal(), two.states(), two.sides, look_s=0.01).catalog.mend(NAME, deleted=True)
+    assert noted
 
 
 def test_a_call_that_hangs_for_an_hour_is_not_renewed_any_more() -> None:
@@ -130,3 +174,33 @@ def test_no_thread_of_a_migrating_client_keeps_its_process_from_ending() -> None
         ]
         assert {each.name.split("-")[1].split("_")[0] for each in threads} >= {"second", "closings", "presence"}
         assert all(each.daemon for each in threads), threads
+
+
+def test_a_forked_child_renews_though_its_parent_did_when_it_was_forked() -> None:
+    """The thread that renews is the parent's; a child that waited for it would let its own notes grow old."""
+    code = """
+import os, threading
+from concurrent.futures import Future
+from chromalith.migrate.daemons import DaemonExecutor
+from chromalith.migrate.renewals import Renewals
+
+class Asked:
+    def __init__(self):
+        self.asked = threading.Event()
+    def renew_in_time(self):
+        self.asked.set()
+        return True
+
+renewals, parents = Renewals(DaemonExecutor, look_s=0.01), Asked()
+renewals.keep(Future(), parents)
+assert parents.asked.wait(10)
+child = os.fork()
+if child == 0:
+    childs = Asked()
+    renewals.keep(Future(), childs)
+    os._exit(7 if childs.asked.wait(5) else 8)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "7\n"), done.stderr

@@ -132,6 +132,19 @@ def test_a_bad_end_in_words() -> None:
         assert said in text, said
 
 
+def test_words_and_numbers_of_a_slow_migration_without_evidence() -> None:
+    """Seconds are seconds, counts have names, and what is completed is not under way."""
+    e = whole()
+    e = replace(e, scans=[], shadow=shadow(latency((400, 500)), latency((1_800, 500)), matches=500), state=replace(e.state, backfill={
+        "finished": True, "gone": 3}))  # fmt: skip
+    text = made(e).text
+    assert "e+03" not in text
+    assert re.search(r"1\.\d+ s on the new system", text)
+    assert "deleted by the application while the copy ran" in text
+    e = replace(whole(), scans=[])
+    assert "Completed: 5 of 6 criteria of success are met, and for the others there is no evidence yet" in made(e).text
+
+
 @pytest.mark.parametrize("phase", [phase for phase in Phase if any(step[2].split()[0] == phase for step in STEPS)])
 def test_each_phase_has_a_report(phase: Phase) -> None:
     """It can be written at any time, with all evidence or none, and says what the phase means."""

@@ -140,6 +140,19 @@ def test_lost_records_show_in_queries_and_counts(made: World) -> None:
     assert totals(made) == Counts(mismatches=2, stored=2)
 
 
+def test_a_read_from_before_the_end_is_not_held_against_a_side_that_was_let_go(made: World) -> None:
+    """It was taken while both sides were written, and is compared when one is not any more: the difference says nothing."""
+
+    def late() -> Any:
+        if made.states.get().phase is not Phase.COMPLETE:
+            made.become(Phase.COMPLETE)
+        return 7
+
+    misbehave(made, late)
+    READS["count"](words_of(made))
+    assert totals(made) == Counts(dropped=1)
+
+
 def test_what_was_found_travels_in_the_presence(made: World) -> None:
     READS["count"](words_of(made))
     totals(made)

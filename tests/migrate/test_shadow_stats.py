@@ -139,6 +139,17 @@ def test_a_surge_shows_behind_a_long_time_without_any() -> None:
     assert counting.stats().lately.rate < 0.01
 
 
+def test_what_an_ended_process_saw_long_ago_is_not_lately() -> None:
+    """Of a sum, too, the newest minutes count, in whatever order it is made."""
+    old = ShadowStats(minutes={minute: Verdicts(10, 10) for minute in range(5)})
+    good = {minute: Verdicts(100, 0) for minute in range(1_000, 1_000 + MINUTES_MAX)}
+    some, others = (ShadowStats(minutes={at: each for at, each in good.items() if at % 2 == odd}) for odd in (0, 1))
+    assert (old + some).lately.disagreed == 50
+    for whole in (old + some + others, some + (others + old), others + (old + some)):
+        assert whole.minutes == good
+        assert whole.lately == Verdicts()
+
+
 def test_a_client_of_an_earlier_release_says_nothing_of_minutes() -> None:
     value = ShadowStats(1, {("get", "words"): Counts(matches=3)}).encode()
     del value["minutes"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.servers import ChromaServer
 import chromalith
 from chromalith import Writer
 from chromalith.cli.app import run
+from chromalith.cli.output import moment
 from chromalith.clock import SYSTEM_CLOCK
 from chromalith.migrate.phases import Phase
 from chromalith.migrate.places import Place
@@ -161,6 +163,22 @@ def test_what_a_person_sees(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> No
     assert all(text in out for text in ("backfill", "rollback", "cancel", "nothing compared yet"))
     code, out, _ = shell("history")
     assert "every client follows" in out
+    changes = States(Place(open_store("./target"))).get().history
+    assert all(moment(change.at_us) in out for change in changes), "no moment is broken in two"
+
+
+def test_a_person_sees_words_and_an_end(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what Python calls them; and of a migration that has ended what is left to do."""
+    started(shell, monkeypatch)
+    for verb in ("dual", "rollback"):
+        shell(verb)
+    shell.compared()
+    _, out, _ = shell("status")
+    assert "clean yes" in out
+    assert "True" not in out
+    shell("cancel")
+    _, out, _ = shell("status")
+    assert "it has ended; `chromalith migrate forget --yes`" in out
 
 
 def test_wrong_calls(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,8 +252,19 @@ def test_start_says_how_clients_find_a_state_that_is_kept_elsewhere(
     assert "MigratingClient" not in shell(*start)[2]
     monkeypatch.setenv("CHROMALITH_STORE", "./elsewhere")
     _, _, err = shell(*start, "--name", "mine")
+    assert "other commands" not in err
     assert "migration='mine', state='file://" in err
     assert "elsewhere" in err
+
+
+def test_start_says_where_the_state_is_if_nobody_named_the_place(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It found the store by the sides; the verbs after it are not told the sides, and would find nothing."""
+    monkeypatch.delenv("CHROMALITH_STORE", raising=False)
+    _, _, err = shell("start", "--source", "./source", "--target", "./target", *QUICK)
+    found = re.search(r"--state (\S+)", err)
+    assert found is not None
+    assert shell("status")[0] == 2
+    assert shell("status", "--state", found[1])[0] == 0
 
 
 def test_a_time_that_is_too_short_is_named(shell: Shell) -> None:

@@ -81,6 +81,7 @@ def _follow(run: Invocation, journal: Journal, every_s: float) -> None:
     state: State | None = States(journal.place).get()
     while state is not None and state.phase not in ENDED:
         state = follower.follow(state)
+    run.output.say("the migration has ended: there is nothing to reconcile any more")
 
 
 class _Follower:
@@ -199,7 +200,7 @@ def _tell(run: Invocation, outcome: ReconcileOutcome) -> None:
         f" {outcome.removed} calls settled, {outcome.left} left, {outcome.open} of them under way"
     )
     for reason in outcome.reasons:
-        run.output.line(f"left: {reason}")
+        run.output.line(f"in the way: {reason}")
     for key in outcome.unreadable:
         run.output.line(f"can't be read, and is kept: {key}")
 

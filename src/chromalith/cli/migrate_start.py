@@ -22,6 +22,7 @@ from chromalith.migrate.places import DEFAULT_NAME, Place
 from chromalith.migrate.port import SideKind, Sides
 from chromalith.migrate.state import SideName, State, Timing
 from chromalith.migrate.workflow.verbs import Workflow
+from chromalith.settings import Settings
 
 _TIMING = Timing()
 
@@ -102,6 +103,8 @@ def declare(group: typer.Typer) -> None:
             )
         print_outcome(run, done)
         _tell_clients(run, place, _store_of(at_source, at_target))
+        if not dry_run and (state or run.store or Settings().store) is None:  # no other command knows the sides
+            run.output.say(f"other commands find the state by --state {place.store.url} or by CHROMALITH_STORE")
 
 
 def _named(run: Invocation, url: str) -> SideName:

@@ -10,6 +10,7 @@ from chromalith.cli.invocation import Invocation, command
 from chromalith.cli.migrate_common import NameOption, StateOption, workflow_of
 from chromalith.cli.output import moment
 from chromalith.migrate.looking import OWN_CLOCK
+from chromalith.migrate.phases import ENDED
 from chromalith.migrate.places import DEFAULT_NAME
 from chromalith.migrate.workflow.status import history_of, status_of
 
@@ -57,7 +58,7 @@ def _tell_history(run: Invocation, found: dict[str, Any]) -> None:
         )
         for each in found["changes"]
     ]
-    run.output.table(("epoch", "when", "who", "verb", "before", "after", "note"), rows)
+    run.output.table(("epoch", "when", "who", "verb", "before", "after", "note"), rows, whole=("epoch", "when"))
     if found["dropped"]:
         run.output.line(f"{found['dropped']} older lines are not kept")
 
@@ -74,16 +75,26 @@ def _tell(run: Invocation, found: dict[str, Any]) -> None:
         ("percent", f"reads {percent['reads']:g}, writes {percent['writes']:g}, shadow {percent['shadow']:g}"),
         ("freeze", _freeze(found["freeze"])),
         ("backfill", _summary(found["backfill"])),
-        ("journal", f"{lag['entries']} calls not reconciled, {lag['open']} under way, oldest {lag['oldest_s']:.0f} s"),
+        ("journal", _journal(lag, found["phase"])),
         ("last verify", _summary(found["verify"])),
         ("shadow", _shadow(shadow)),
         ("clients", _clients(found["clients"])),
     ]
     run.output.table(("", ""), rows)
     run.output.line("")
-    run.output.table(("next", "leads to", "in its way"), [_next(each) for each in found["next"]])
+    if found["next"]:
+        run.output.table(("next", "leads to", "in its way"), [_next(each) for each in found["next"]])
+    else:
+        run.output.line("it has ended; `chromalith migrate forget --yes` removes what it still keeps here")
     if found["own_clock"]:
         run.output.say(f"ages are {OWN_CLOCK}")
+
+
+def _journal(lag: dict[str, Any], phase: str) -> str:
+    if phase in ENDED:
+        return f"{lag['entries']} notes are left, of no use any more" if lag["entries"] else "empty"
+    missed = f", {lag['missed']} missed a side" if lag["missed"] else ""
+    return f"{lag['entries']} calls not reconciled, {lag['open']} under way{missed}, oldest {lag['oldest_s']:.0f} s"
 
 
 def _side(side: dict[str, str]) -> str:
@@ -104,9 +115,16 @@ def _summary(found: dict[str, Any]) -> str:
         return "none yet"
     plain = {name: value for name, value in found.items() if isinstance(value, str | int | float | bool)}
     return ", ".join(
-        f"{name.removesuffix('_us')} {moment(int(value)) if name.endswith('_us') else value}"
-        for name, value in plain.items()
+        f"{name.removesuffix('_us').replace('_', ' ')} {_plain(name, value)}" for name, value in plain.items()
     )
+
+
+def _plain(name: str, value: str | float) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name.endswith("_us"):
+        return moment(int(value))
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else value
 
 
 def _shadow(shadow: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -44,12 +44,12 @@ class Output:
         """A line of the answer, for a person."""
         self._out.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table of the answer; a column of numbers stands to the right."""
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, whole: Collection[str] = ()) -> None:
+        """A table of the answer; a column of numbers stands to the right. ``whole``: columns of short words, which no line may break."""
         table = Table(box=None, header_style="bold", pad_edge=False)
         for position, name in enumerate(columns):
             numbers = all(isinstance(row[position], int | float) for row in rows)
-            table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+            table.add_column(name, justify="right" if numbers else "left", overflow="fold", no_wrap=name in whole)
         for row in rows:
             table.add_row(*(f"{cell:,}" if isinstance(cell, int) else shown(cell) for cell in row))
         self._out.print(table, markup=False, highlight=False)

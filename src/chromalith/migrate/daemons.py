@@ -9,6 +9,7 @@ usual, short call ends in order.
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import threading
 import weakref
@@ -19,6 +20,9 @@ from concurrent.futures import wait as wait_for
 from typing import Any
 
 EXIT_S = 1.0
+
+_POOLS: dict[int, weakref.ref[DaemonExecutor]] = {}
+_NUMBERS = itertools.count()
 
 
 class DaemonExecutor(Executor):
@@ -39,10 +43,14 @@ class DaemonExecutor(Executor):
         self._threads = 0
         self._idle = 0
         self._closed = False
-        atexit.register(_at_exit, weakref.ref(self))
+        number = next(_NUMBERS)
+        if number == 0:  # once for all: many come and go
+            atexit.register(_at_exit)
+        _POOLS[number] = weakref.ref(self, lambda _: _POOLS.pop(number, None))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run ``fn`` in a thread. Raises ``RuntimeError`` after :meth:`shutdown`."""
+        """Run ``fn`` in a thread. Raises ``RuntimeError`` after :meth:`shutdown`, or if the machine has no thread for it: then it is
+        not run, and not later either."""
         future: Future[Any] = Future()
         with self._ready:
             if self._closed:
@@ -52,7 +60,15 @@ class DaemonExecutor(Executor):
             self._threads += begin
             self._ready.notify()
         if begin:
-            threading.Thread(target=self._loop, name=f"{self._name}-{self._threads}", daemon=True).start()
+            try:
+                threading.Thread(target=self._loop, name=f"{self._name}-{self._threads}", daemon=True).start()
+            except RuntimeError:
+                with self._ready:
+                    self._threads -= 1
+                    left = [each for each in self._waiting if each[0] is not future]
+                    if len(left) < len(self._waiting):  # else a thread that became free has it
+                        self._waiting = deque(left)
+                        raise
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -101,9 +117,9 @@ def _settle(future: Future[Any], work: Callable[[], Any]) -> None:
         future.set_result(result)
 
 
-def _at_exit(reference: weakref.ref[DaemonExecutor]) -> None:
-    pool = reference()
-    if pool is not None:
-        pool.join(EXIT_S)
-        # Nothing is begun any more: it would be cut off inside foreign code.
-        pool.shutdown(wait=False, cancel_futures=True)
+def _at_exit() -> None:
+    for reference in reversed(list(_POOLS.values())):
+        if (pool := reference()) is not None:
+            pool.join(EXIT_S)
+            # Nothing is begun any more: it would be cut off inside foreign code.
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -28,12 +28,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from chromalith.clock import Clock
 from chromalith.errors import ChromalithError, Invalid, Unavailable, Unknown
 from chromalith.migrate.daemons import DaemonExecutor
+from chromalith.migrate.entries import Second
 from chromalith.migrate.follower import Follower, View
 from chromalith.migrate.journal import Journal
 from chromalith.migrate.phases import Phase
@@ -167,9 +169,8 @@ class DualWriter:
         raise Unavailable("the migration's state does not hold still", hint="nothing was written; try again")
 
     def stop(self, timeout_s: float) -> None:
-        """Wait for writes to the second that are under way, for so long at most, and let the threads go."""
+        """Wait for writes to the second that are under way, for so long at most, and let the threads go. What hangs longer stays noted."""
         self._seconds.stop(timeout_s)
-        self._renewals.stop()
 
     # -- one side ----------------------------------------------------------------------------------------------------
 
@@ -247,7 +248,9 @@ class DualWriter:
         try:
             answer = call.send(each.part.authority, each.part.rows, False)
         except BaseException as error:
-            each.kept.close("unknown" if self._lands(each.part.authority, error) else "not_written", error)
+            # A side may have logged what it then failed to apply. So what failed late, and may be noted no more, is noted again.
+            over: Second = "failed" if each.kept.is_old() else "not_written"
+            each.kept.close("unknown" if self._lands(each.part.authority, error) else over, error)
             raise
         self._tally.wrote(each.part.authority)
         if each.kept.is_old():
@@ -273,15 +276,21 @@ class DualWriter:
     def _write_seconds(self, call: Write, timing: Timing, noted: Sequence[_Noted]) -> None:
         """The other side's writes, all at once. Raises only for parts that this process lowered."""
         until_s = self._clock.monotonic_s() + timing.second_write_s
-        begun = [(each, self._begin_second(call, timing, each)) for each in noted]
+        begun: list[tuple[_Noted, Future[Failure]]] = []
         refused: ChromalithError | None = None
-        for each, future in begun:
-            ended, error = self._seconds.wait(future, max(0.0, until_s - self._clock.monotonic_s()))
-            if not ended:
-                self._tally.was_late()
+        try:
+            begun.extend((each, self._begin_second(call, timing, each)) for each in noted)
+            for each, future in begun:
+                ended, error = self._seconds.wait(future, max(0.0, until_s - self._clock.monotonic_s()))
+                if not ended:
+                    self._tally.was_late()
+                    self._renewals.keep(future, each.kept)
+                if each.part.lowered and (error is not None or not ended):
+                    refused = _not_both(error, ended)
+        except BaseException:  # the caller is interrupted (Ctrl-C, a framework's time limit); what it began goes on
+            for each, future in begun:
                 self._renewals.keep(future, each.kept)
-            if each.part.lowered and (error is not None or not ended):
-                refused = _not_both(error, ended)
+            raise
         if refused is not None:
             raise refused
 
@@ -306,8 +315,9 @@ class DualWriter:
 
     def _second_failed(self, each: _Noted, error: BaseException) -> BaseException:
         self._tally.second_failed(error)
-        self._log_failure(each, error)
         each.kept.close("unknown" if self._lands(each.part.authority.other, error) else "failed", error)
+        with suppress(Exception):  # a broken handler of the application must not fail a call that is done
+            self._log_failure(each, error)
         return error
 
     def _log_failure(self, each: _Noted, error: BaseException) -> None:

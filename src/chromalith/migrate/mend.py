@@ -91,7 +91,7 @@ class Mender:
         self._states = states
         self._clock = journal.place.clock
         self.renewals = Renewals(DaemonExecutor, look_s=look_s)
-        self.catalog = CatalogMender(journal, states, sides)
+        self.catalog = CatalogMender(journal, states, sides, self.renewals)
         self.piece = min(PIECE, *(sides[role].limits.records_per_write for role in Role))
 
     def mend(self, collection: str, ids: Sequence[str], *, freeze_id: str | None = None) -> Mended:

@@ -15,7 +15,7 @@ from chromalith.migrate.permission import Refused, permit
 from chromalith.migrate.phases import Phase
 from chromalith.migrate.port import Role, SideCollection, Sides
 from chromalith.migrate.records import same_value
-from chromalith.migrate.renewals import Kept
+from chromalith.migrate.renewals import Kept, Renewals
 from chromalith.migrate.state import State
 from chromalith.migrate.states import States
 
@@ -41,12 +41,14 @@ class CatalogMender:
     Args:
         journal, states: of the migration.
         sides: both.
+        renewals: keep the note of a step that hangs.
     """
 
-    def __init__(self, journal: Journal, states: States, sides: Sides) -> None:
+    def __init__(self, journal: Journal, states: States, sides: Sides, renewals: Renewals) -> None:
         self._journal = journal
         self._states = states
         self._sides = sides
+        self._renewals = renewals
 
     def mend(self, name: str, *, deleted: bool, freeze_id: str | None = None) -> Settled:
         """Make a collection's existence and metadata those of the authority.
@@ -123,7 +125,11 @@ class CatalogMender:
         if again != (step, None):  # looked at again, now that the entry is open
             kept.settle()
             return f"a collection came or went meanwhile name={name!r}"
-        return self._write(kept, name, step, main, deleted, authority)
+        if kept.is_old():
+            kept.settle()
+            return f"the entry of the journal is too old to begin a write under it name={name!r}"
+        with self._renewals.while_it_lasts(kept):
+            return self._write(kept, name, step, main, deleted, authority)
 
     def _write(
         self, kept: Kept, name: str, step: str, main: Role, deleted: bool, authority: SideCollection | None

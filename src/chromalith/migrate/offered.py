@@ -23,6 +23,8 @@ class ShadowRead:
         repeat: makes the call on a side, with these arguments: a copy of ``arguments`` that was taken when the read was offered, because
             the caller may change its own afterwards (its query's vector, its filter). Raises what that side raises.
         space: the collection's distance, where it is known: embeddings of a cosine collection are compared with a tolerance.
+        counts: whether both sides are still written, by the newest state; asked before a difference is counted, and may take a request.
+            A read that was taken just before `complete` would be compared with a side that gets no writes any more.
     """
 
     collection: str
@@ -33,6 +35,7 @@ class ShadowRead:
     took_s: float
     repeat: Callable[[Role, Mapping[str, Any]], Any]
     space: str | None = None
+    counts: Callable[[], bool] = lambda: True
 
 
 class ShadowTaker(Protocol):

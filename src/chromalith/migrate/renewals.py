@@ -9,6 +9,7 @@ while such a call is under way, its ids are noted anew at half that age, and no 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -95,7 +96,7 @@ class Kept:
 
 
 class Renewals:
-    """Keeps the notes of hanging calls young. Safe to share between threads.
+    """Keeps the notes of hanging calls young. Safe to share between threads; a forked child begins with none.
 
     Args:
         executor: where its one thread comes from; it is made for the first call that hangs.
@@ -105,16 +106,19 @@ class Renewals:
     def __init__(self, executor: NewExecutor, *, look_s: float = LOOK_S) -> None:
         self._executor = executor
         self._look_s = look_s
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._hanging: dict[Future[Any], Callable[[], bool]] = {}
         self._working = False
-        self._stopped = threading.Event()
 
     def keep(self, call: Future[Any], kept: Kept) -> None:
         """Look after what ``call`` noted until it has ended."""
+        if os.getpid() != self._process:
+            self._begin()  # the lock, the calls and their thread are the parent's
         with self._lock:
-            if self._stopped.is_set():
-                return
             self._hanging[call] = kept.renew_in_time
             begin, self._working = not self._working, True
         if begin:
@@ -136,15 +140,11 @@ class Renewals:
         finally:
             call.set_result(None)
 
-    def stop(self) -> None:
-        """No more: who stops lets go of the side."""
-        self._stopped.set()
-
     def _run(self) -> None:
         while True:
             with self._lock:
                 self._hanging = hanging = {call: renew for call, renew in self._hanging.items() if not call.done()}
-                if not hanging or self._stopped.is_set():
+                if not hanging:
                     self._working = False
                     return
             for call, renew in list(hanging.items()):

@@ -10,7 +10,7 @@ from chromalith.clock import Clock
 from chromalith.migrate.latencies import Histogram, bucket
 from chromalith.migrate.offered import ShadowRead
 from chromalith.migrate.port import Role
-from chromalith.migrate.shadow_stats import DISAGREED, JUDGED, MINUTES_MAX, Counts, ShadowStats, Verdicts
+from chromalith.migrate.shadow_stats import DISAGREED, JUDGED, MINUTES_MAX, Counts, ShadowStats, Verdicts, newest
 
 COLLECTIONS_MAX = 500
 """Further ones are counted together, under ``OTHERS``: the sum travels in one small object."""
@@ -56,8 +56,8 @@ class Counting:
     def _judged(self, what: str) -> None:
         minute = self._clock.now_us() // 60_000_000
         self._minutes[minute] = self._minutes.get(minute, Verdicts()) + Verdicts(1, int(what in DISAGREED))
-        while len(self._minutes) > MINUTES_MAX:
-            del self._minutes[min(self._minutes)]
+        if len(self._minutes) > MINUTES_MAX:
+            self._minutes = newest(self._minutes)
 
     def failed(self, read: ShadowRead, error: BaseException) -> None:
         """The other side raised. Only the class is kept: a message may hold what a record holds."""

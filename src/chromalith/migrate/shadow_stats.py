@@ -155,7 +155,7 @@ class ShadowStats:
             _merged(self.failures, other.failures),
             _merged(self.reads, other.reads),
             _merged(self.pairs, other.pairs),
-            _merged(self.minutes, other.minutes),
+            newest(_merged(self.minutes, other.minutes)),
         )
 
     def encode(self) -> dict[str, Any]:
@@ -200,6 +200,11 @@ class ShadowStats:
 def summed(all_stats: Iterable[ShadowStats]) -> ShadowStats:
     """Those of all clients together; of those that count anew since different moments, the newest."""
     return sum(all_stats, ShadowStats())
+
+
+def newest(minutes: Mapping[int, Verdicts]) -> dict[int, Verdicts]:
+    """The :data:`MINUTES_MAX` last ones. Also of a sum: what a process saw that ended long ago must not stand beside those for ever."""
+    return {minute: minutes[minute] for minute in sorted(minutes)[-MINUTES_MAX:]}
 
 
 def _merged(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -99,6 +99,9 @@ class Trials:
             if still.agrees or not self._compare(read, before.answer, after.answer).agrees:
                 self._counting.add(read, "lag")
                 return
+            if not read.counts():
+                self._counting.add(read, "dropped")
+                return
             self._counting.add(read, "mismatches")
             answers = {read.side: after.answer, read.side.other: other.answer}
             took_s = {read.side: after.took_s, read.side.other: other.took_s}

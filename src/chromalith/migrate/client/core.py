@@ -139,7 +139,7 @@ class Core:
         self.shadow.note(verb, side, took_s)
         if view.covers(name) and route.shadows(number):
             space = self.bindings.space(uuid)
-            self.shadow.offer(ShadowRead(name, verb, arguments, side, answer, took_s, on, space))
+            self.shadow.offer(ShadowRead(name, verb, arguments, side, answer, took_s, on, space, self._both_written))
         return answer
 
     def name_to_write(self, uuid: UUID) -> str:
@@ -180,6 +180,13 @@ class Core:
         if key is not None:
             return key
         return str(self._sticky()) if callable(self._sticky) else self._sticky
+
+    def _both_written(self) -> bool:
+        """Now, not by the state at hand: another process may follow a newer one already, and write one side alone."""
+        try:
+            return self.follower.look().state.is_dual
+        except ChromalithError:
+            return True
 
     def _may_land(self, role: Role, error: Exception) -> bool:
         """An error that an engine answers itself ends the call, except that Chroma Cloud is several services behind one that answers."""

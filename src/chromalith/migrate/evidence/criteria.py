@@ -11,24 +11,28 @@ from typing import Any
 
 from chromalith.migrate.evidence.gather import Evidence
 from chromalith.migrate.evidence.item import Item, Outcome, Question
-from chromalith.migrate.evidence.moments import age, moment
+from chromalith.migrate.evidence.moments import age, latency, moment
 from chromalith.migrate.evidence.record import Record
 from chromalith.migrate.evidence.timeline import reached
-from chromalith.migrate.phases import Phase
+from chromalith.migrate.phases import ENDED, Phase
 from chromalith.migrate.port import Role
 from chromalith.migrate.presence import LIVE_S
 from chromalith.migrate.workflow.plan import routing_epoch
+from chromalith.migrate.workflow.ports import Lag
 
 LATENCY_RATIO_MAX = 1.1
 """Of the target's latency to the source's: buckets of latencies are a fifth wide, so a smaller difference can't be seen in them."""
 READS_MIN = 100
 """Compared reads: of fewer, one slow one moves the percentiles."""
 AGREEMENT_MIN = 0.99
+WAITS_MAX_S = 60.0
+"""An entry of the journal that nobody has compared for so long. Under load there are always some: each call is one for a moment."""
 RECENT_US = 24 * 3_600 * 1_000_000
 """Clients that said nothing for a day are not counted as producers of today."""
 CUT_OVER = (Phase.CUTOVER, Phase.COMPLETE)
 
 VERIFY = "run `chromalith migrate verify`"
+RECONCILE = "run `chromalith migrate reconcile --follow` beside the application"
 SCAN = "run `chromalith migrate scan PATH --record` over all code that writes"
 SHADOW = "run `chromalith migrate ramp --shadow 10` and let the application read for a while"
 
@@ -120,7 +124,7 @@ def performance(e: Evidence) -> Item:
         said.append(f"{late:,} more took longer than a shadow read may")
     for percent in (50, 95):
         before, now = source.percentile_s(percent) or 0.0, target.percentile_s(percent) or 0.0
-        said.append(f"p{percent}: source {1000 * before:.3g} ms, target {1000 * now:.3g} ms")
+        said.append(f"p{percent}: source {latency(before)}, target {latency(now)}")
         if now > LATENCY_RATIO_MAX * before or late > (1 - percent / 100) * (target.total + late):
             slower.append(f"p{percent}")
     if slower:
@@ -142,15 +146,25 @@ def data(e: Evidence) -> Item:
         return q.not_met(found, problem[1], todo=f"{VERIFY} --repair")
     if e.lag is None:
         return q.no_evidence(found, "the journal could not be read", todo="`chromalith migrate status` says why")
-    if e.lag.entries - e.lag.open > 0:
-        return q.not_met(
-            found,
-            f"{e.lag.entries - e.lag.open} writes wait to be reconciled",
-            todo="run `chromalith migrate reconcile`",
-        )
-    return q.met(
-        found, f"the journal is empty but for {e.lag.open} calls under way" if e.lag.open else "the journal is empty"
-    )
+    waits, told = waiting(e.lag, e.state.phase)
+    if waits:
+        return q.not_met(found, told, todo=RECONCILE)
+    return q.met(found, told)
+
+
+def waiting(lag: Lag, phase: Phase) -> tuple[bool, str]:
+    """Whether calls of the journal wait to be repaired, or wait for too long; and what waits, in words."""
+    ended = lag.entries - lag.open
+    if phase in ENDED:  # `complete` lets go of the source in the middle of its writes: what was noted of them is nobody's concern any more
+        return False, f"one system is written alone now; {ended:,} calls were not compared any more"
+    oldest = f"the oldest for {lag.oldest_s:.0f} s"
+    if lag.missed or lag.unreadable:
+        return True, f"{lag.missed + lag.unreadable:,} calls wait to be repaired, {oldest}"
+    if ended > 0 and lag.oldest_s > WAITS_MAX_S:
+        return True, f"{ended:,} calls wait to be compared, {oldest}"
+    if ended > 0:
+        return False, f"none of the {ended:,} calls that wait to be compared missed a side, {oldest}"
+    return False, f"the journal is empty but for {lag.open} calls under way" if lag.open else "the journal is empty"
 
 
 def verified(e: Evidence) -> tuple[Outcome, str] | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from chromalith.migrate.evidence.moments import length, moment
+from chromalith.migrate.evidence.moments import latency, length, moment
 from chromalith.migrate.evidence.timeline import Span
 from chromalith.migrate.latencies import PER_DOUBLING, SMALLEST_S, Histogram
 
@@ -75,7 +75,7 @@ def latencies(source: Histogram, target: Histogram) -> str:
         for index, count in sorted(found.counts.items()):
             height = 80 * count / most
             x = _LEFT + (index - first) * step
-            said = f"{count:,} reads of {_ms(_lower(index))} to {_ms(_lower(index + 1))}"
+            said = f"{count:,} reads of {latency(_lower(index))} to {latency(_lower(index + 1))}"
             parts.append(
                 f'<rect x="{x + 0.5:.1f}" y="{base - height:.1f}" width="{max(1.0, step - 1):.1f}" height="{height:.1f}"'
                 f' fill="var({colour})"><title>{escape(said)}</title></rect>'
@@ -86,22 +86,18 @@ def latencies(source: Histogram, target: Histogram) -> str:
             parts.append(
                 f'<line x1="{x:.1f}" y1="{base - 96}" x2="{x:.1f}" y2="{base}" stroke="currentColor" stroke-dasharray="3 3"/>'
             )
-            parts.append(_text(x + 5, base - 88, f"median {_ms(median)}"))
+            parts.append(_text(x + 5, base - 88, f"median {latency(median)}"))
         parts.append(f'<line x1="{_LEFT}" y1="{base}" x2="{WIDTH - 20}" y2="{base}" stroke="var(--line)"/>')
     for tick in _TICKS_S:
         x = _LEFT + (PER_DOUBLING * math.log2(tick / SMALLEST_S) - first) * step
         if _LEFT <= x <= WIDTH - 20:
             parts.append(f'<line x1="{x:.1f}" y1="8" x2="{x:.1f}" y2="220" stroke="var(--line)" stroke-opacity="0.5"/>')
-            parts.append(_text(x, 236, _ms(tick), anchor="middle", muted=True))
+            parts.append(_text(x, 236, latency(tick), anchor="middle", muted=True))
     return _svg(244, "Latencies of the same reads on both sides", parts)
 
 
 def _lower(index: int) -> float:
     return float(SMALLEST_S * 2 ** (index / PER_DOUBLING))
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
 def stacked(slices: Sequence[Slice]) -> str:

@@ -11,7 +11,7 @@ from html import escape
 from chromalith.migrate.evidence import page, story
 from chromalith.migrate.evidence.gather import Evidence
 from chromalith.migrate.evidence.item import Item, Outcome
-from chromalith.migrate.evidence.moments import length, moment
+from chromalith.migrate.evidence.moments import latency, length, moment
 from chromalith.migrate.evidence.page import card, folded, legend, section, table, text, tile
 from chromalith.migrate.evidence.plots import Slice, bars, latencies, stacked, timeline
 from chromalith.migrate.evidence.timeline import spans
@@ -75,7 +75,7 @@ def _tiles(e: Evidence, items: Sequence[Item]) -> str:
         tiles.append(tile(f"{100 * agreement:.2f} %", f"of {e.shadow.total.judged:,} compared reads agree"))
     before, now = (e.shadow.latency(role).percentile_s(50) for role in Role)
     if before is not None and now is not None:
-        tiles.append(tile(f"{1000 * before:.3g} → {1000 * now:.3g} ms", "median of a read, before → after"))
+        tiles.append(tile(f"{latency(before)} → {latency(now)}", "median of a read, before → after"))
     if e.cost is not None:
         tiles.append(
             tile(f"{e.cost.before:,.0f} → {e.cost.after.total:,.0f}", f"{e.cost.currency} a month, before → after")
@@ -126,8 +126,8 @@ def _records(e: Evidence) -> str:
         if isinstance(counts[name], int)
     ]
     compared = legend([(each.colour, each.label, f"{each.amount:,.0f}") for each in slices])
-    rest = [(name, value) for name, value in sorted(story.numbers(found).items()) if name not in counts]
-    copied = sorted(story.numbers(e.state.backfill).items())
+    rest = [(story.worded(name), value) for name, value in sorted(story.numbers(found).items()) if name not in counts]
+    copied = [(story.worded(name), value) for name, value in sorted(story.numbers(e.state.backfill).items())]
     runs = [
         (moment(c.at_us), c.verb, c.note)
         for c in e.state.history
@@ -161,7 +161,7 @@ def _shadow(e: Evidence) -> str:
     for role in Role:
         timed = e.shadow.latency(role)
         values = [timed.percentile_s(percent) for percent in (50, 90, 95, 99)]
-        rows.append((str(role), timed.total, *("–" if value is None else f"{1000 * value:.3g} ms" for value in values)))
+        rows.append((str(role), timed.total, *("–" if value is None else latency(value) for value in values)))
     by_name = [
         (
             verb,

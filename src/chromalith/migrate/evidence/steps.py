@@ -70,7 +70,7 @@ def dual(e: Evidence) -> Item:
     failures = sum(each.second_failures for each in e.producers)
     return q.met(
         said,
-        f"{both:,} calls wrote to both sides",
+        f"{both:,} calls wrote to both sides in all",
         f"{failures:,} failed on the second side, and were noted to be repaired",
     )
 
@@ -82,11 +82,10 @@ def repaired(e: Evidence) -> Item:
         return q.no_evidence("both sides were never written", todo="`chromalith migrate dual`")
     if e.lag is None:
         return q.no_evidence("the journal could not be read", todo="`chromalith migrate status` says why")
-    waiting = e.lag.entries - e.lag.open
-    if waiting > 0:
-        said = f"{waiting:,} calls wait, the oldest for {e.lag.oldest_s:.0f} s"
-        return q.not_met(said, todo="run `chromalith migrate reconcile --follow` beside the application")
-    return q.met(f"the journal holds nothing but {e.lag.open} calls under way")
+    waits, told = criteria.waiting(e.lag, e.state.phase)
+    if waits:
+        return q.not_met(told, todo=criteria.RECONCILE)
+    return q.met(told)
 
 
 def copied(e: Evidence) -> Item:

@@ -9,7 +9,7 @@ from chromalith.migrate.evidence.cost import CostFound
 from chromalith.migrate.evidence.criteria import verified
 from chromalith.migrate.evidence.gather import Evidence
 from chromalith.migrate.evidence.item import Item, Outcome
-from chromalith.migrate.evidence.moments import length, moment
+from chromalith.migrate.evidence.moments import latency, length, moment
 from chromalith.migrate.evidence.timeline import spans
 from chromalith.migrate.phases import Phase
 from chromalith.migrate.port import Role
@@ -37,6 +37,8 @@ def verdict(e: Evidence, items: Sequence[Item]) -> tuple[str, str]:
     failed = sum(item.outcome is Outcome.NOT_MET for item in criteria)
     if failed and e.state.phase is Phase.COMPLETE:
         return "bad", f"Completed, but {failed} of {len(criteria)} criteria of success are not met"
+    if e.state.phase is Phase.COMPLETE:
+        return "open", f"Completed: {met} of {len(criteria)} criteria of success are met, and for the others there is no evidence yet"
     return "open", f"Under way, phase {e.state.phase}: {met} of {len(criteria)} criteria of success are met"
 
 
@@ -83,7 +85,7 @@ def shadow(e: Evidence) -> str:
     before, now = (e.shadow.latency(role).percentile_s(50) for role in Role)
     if before is not None and now is not None:
         word = "faster" if now < before / 1.1 else "slower" if now > before * 1.1 else "as fast, as far as can be told"
-        said += f" Half of them took less than {1000 * now:.3g} ms on the new system, {1000 * before:.3g} ms on the old: it is {word}."
+        said += f" Half of them took less than {latency(now)} on the new system, {latency(before)} on the old: it is {word}."
     return said
 
 
@@ -134,6 +136,24 @@ def numbers(found: Mapping[str, Any], before: str = "") -> dict[str, int]:
     return counted
 
 
+def worded(name: str) -> str:
+    """A count of :func:`numbers` in words; one that is new here by its name."""
+    return _WORDS.get(name, name.replace("_", " "))
+
+
+_WORDS = {
+    "in_flight": "differed, and were being written: judged by the next comparison",
+    "repaired": "differed, and were repaired",
+    "records": "records that the old system held when the copy began",
+    "copied": "copied",
+    "equal": "were there already, and equal",
+    "fixed": "were there already, differed, and were corrected",
+    "gone": "deleted by the application while the copy ran",
+    "rejected": "the new system does not take",
+    "evened: added": "at the end: added after all",
+    "evened: changed": "at the end: corrected",
+    "evened: deleted": "at the end: removed, because only the new system had them",
+}
 _KINDS = {
     "chroma-directory": "a Chroma directory",
     "chroma-server": "a Chroma server",

@@ -168,7 +168,11 @@ def verify_gate(state: State, now_us: int, limits: GateLimits, since: Change | N
     if age_s > limits.verify_age_max_s:
         reason = f"the last comparison is {age_s / 60:.0f} min old; {limits.verify_age_max_s / 60:.0f} min are allowed"
         return Gate("verify", False, saw, reason, todo)
-    return Gate("verify", True, saw, f"the sides were equal {age_s / 60:.0f} min ago")
+    return Gate("verify", True, saw, f"the sides were equal {_age(age_s)} ago")
+
+
+def _age(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def clients_gate(clients: Sequence[ClientSeen], epoch: int) -> Gate:
@@ -185,6 +189,8 @@ def clients_gate(clients: Sequence[ClientSeen], epoch: int) -> Gate:
             f"wait some seconds, or {_silence_s(behind)} s if they are processes that died or do nothing now; those that go on"
             " can't read the migration's state",
         )
+    if not clients:
+        return Gate("clients", True, saw, "no client is live: none told of itself lately")
     return Gate("clients", True, saw, f"all of {len(clients)} live clients follow the present state")
 
 
@@ -237,7 +243,8 @@ def latency_gate(shadow: ShadowSeen, limits: GateLimits, *, wanted: bool) -> Gat
             saw,
             f"the target's median read takes {shadow.latency_ratio:.1f} times the source's;"
             f" {limits.latency_ratio_max:g} times are allowed",
-            "look at the target's cache and indexes (`chromalith doctor`), or take the slower reads with open eyes",
+            "see what waits to be folded, and fold it (`chromalith status`, `chromalith compact --watch`), look at the target's cache"
+            " and indexes (`chromalith doctor`), or take the slower reads with open eyes",
         )
     return Gate("latency", True, saw, f"the target's median read takes {shadow.latency_ratio:.1f} times the source's")
 

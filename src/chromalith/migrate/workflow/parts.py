@@ -126,6 +126,7 @@ def lag_of(listing: Listing) -> Lag:
         oldest_s=listing.oldest_s,
         oldest_open_s=max(0, listing.date_us - min(under_way, default=listing.date_us)) / 1_000_000,
         unreadable=len(listing.unreadable),
+        missed=listing.failed + listing.abandoned,
     )
 
 

@@ -27,6 +27,8 @@ class Lag:
         open: calls that are under way, or whose process died less than ``abandoned_s`` ago.
         oldest_s, oldest_open_s: the age of the oldest of each by the store's dates, seconds; 0 if there is none.
         unreadable: objects that this release can't read; each counts as an entry.
+        missed: entries that need a repair, as far as is known: a side's write failed, or the process died. All others only wait to be
+            compared, as every call does for a moment.
     """
 
     entries: int = 0
@@ -34,6 +36,7 @@ class Lag:
     oldest_s: float = 0.0
     oldest_open_s: float = 0.0
     unreadable: int = 0
+    missed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
